@@ -1,0 +1,48 @@
+//! The scenario file: its model, its validation, its JSON Schema, and the plan that it expands to. Pure.
+//!
+//! A scenario says what is measured (workloads) on which paths of which fabric, how often (blocks), and what the
+//! result must be (gates). The model mirrors the YAML one to one; every element refuses unknown keys.
+
+mod gates;
+mod lab;
+mod path;
+mod place;
+mod workload;
+
+pub use gates::{Blocks, GateMetric, GateRule, Limit, Reference, RequiredEvidence};
+pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Subnet};
+pub use path::{Encapsulation, PathSpec, VxlanMode};
+pub use place::{Place, PlaceError, PlaceRef};
+pub use workload::{Latency, LatencyKind, Protocol, Throughput, Workload, WorkloadKind};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A scenario file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// A short name: letters, digits, `-`, `_` and `.`; it becomes part of the run folder's name.
+    pub name: String,
+    /// The question that this scenario answers, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
+    /// What provides the places.
+    pub fabric: Fabric,
+    /// The paths to compare.
+    pub paths: Vec<PathSpec>,
+    /// What is measured on each path.
+    pub workloads: Vec<Workload>,
+    /// How many blocks of trials.
+    #[serde(default)]
+    pub blocks: Blocks,
+    /// The path that the others are compared to: its relative throughput is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_to: Option<String>,
+    /// Figures from elsewhere to show beside what was measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reference: Vec<Reference>,
+    /// Rules that the results must keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateRule>,
+}

@@ -1,0 +1,129 @@
+//! The lab: clusters of network namespaces on this machine.
+
+use crate::units::{BitRate, Bytes, Mtu, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What provides places and launches workers in them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Fabric {
+    /// Network namespaces of this machine, with the data paths that Calico programs into the kernel.
+    Lab(Lab),
+}
+
+/// A lab's clusters and the NIC that all its nodes have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lab {
+    /// The NIC of each node.
+    #[serde(default)]
+    pub nic: NicProfile,
+    /// The clusters; nodes are named uniquely over all of them.
+    pub clusters: Vec<Cluster>,
+}
+
+/// A node's NIC. The default models a 10GbE-class virtual NIC without tunnel offloads, the hardware on which
+/// people meet the cliff of Always.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct NicProfile {
+    /// The rate at which the NIC sends (tbf); `null`: not shaped.
+    pub rate: Option<BitRate>,
+    /// What may be sent at once at full speed (tbf burst).
+    pub burst: Bytes,
+    /// The longest that a packet waits in the NIC's queue before it is dropped (tbf latency).
+    pub queue: Span,
+    /// The NIC's MTU.
+    pub mtu: Mtu,
+    /// Whether the NIC segments and checksums inside UDP tunnels (`tx-udp_tnl-segmentation` and
+    /// `tx-udp_tnl-csum-segmentation` of `ethtool -k`).
+    pub tunnel_offload: bool,
+}
+
+impl Default for NicProfile {
+    fn default() -> Self {
+        Self {
+            rate: Some(BitRate(8_500_000_000)),
+            burst: Bytes(256 << 10),
+            queue: Span::from_millis(5),
+            mtu: Mtu::ETHERNET,
+            tunnel_offload: false,
+        }
+    }
+}
+
+/// A cluster: subnets of nodes, and how Calico is set up on them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// The cluster's name.
+    pub name: String,
+    /// Its subnets; a router joins those of all clusters.
+    pub subnets: Vec<Subnet>,
+    /// Calico's settings.
+    #[serde(default)]
+    pub calico: Calico,
+    /// Packet filter load on each node, as kube-proxy and Calico's policy bring it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<Firewall>,
+}
+
+/// Nodes that share one layer 2 segment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Subnet {
+    /// The nodes' names.
+    pub nodes: Vec<String>,
+    /// The subnet, for instance `10.1.0.0/24`; chosen by encapbench if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<String>,
+}
+
+/// Calico's settings in a cluster. Two pools stand side by side, one of each VXLAN mode; each node owns a block of
+/// each, and encapsulation follows the destination's pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Calico {
+    /// The prefix length of the block of addresses that each node owns in each pool: 20 to 30.
+    pub block_size: u8,
+    /// Whether `vxlan.calico` computes checksums in hardware; off is what Felix sets when it believes the kernel's
+    /// VXLAN checksum offload broken (`ChecksumOffloadBroken`).
+    pub vxlan_checksum_offload: bool,
+    /// The CrossSubnet pool, for instance `10.244.0.0/16`; chosen by encapbench if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_subnet_pool: Option<String>,
+    /// The Always pool; chosen by encapbench if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub always_pool: Option<String>,
+}
+
+impl Default for Calico {
+    fn default() -> Self {
+        Self {
+            block_size: 26,
+            vxlan_checksum_offload: false,
+            cross_subnet_pool: None,
+            always_pool: None,
+        }
+    }
+}
+
+/// Packet filter load on each node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Firewall {
+    /// Whether connections are tracked.
+    pub conntrack: bool,
+    /// How many rules that match nothing stand in FORWARD and in INPUT, before the one that accepts: 0 to 10000.
+    pub rules: u32,
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self {
+            conntrack: true,
+            rules: 60,
+        }
+    }
+}

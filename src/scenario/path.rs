@@ -1,0 +1,74 @@
+//! Paths: from one place to another under one encapsulation setting.
+
+use super::place::PlaceRef;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Calico's `vxlanMode` of an address pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum VxlanMode {
+    /// Encapsulated only where the nodes are in different subnets.
+    CrossSubnet,
+    /// Encapsulated between any two nodes.
+    Always,
+}
+
+impl VxlanMode {
+    /// Both modes.
+    pub const ALL: [Self; 2] = [Self::CrossSubnet, Self::Always];
+}
+
+impl fmt::Display for VxlanMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CrossSubnet => "CrossSubnet",
+            Self::Always => "Always",
+        })
+    }
+}
+
+impl FromStr for VxlanMode {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL
+            .into_iter()
+            .find(|mode| mode.to_string() == text)
+            .ok_or(())
+    }
+}
+
+/// What packets of a path are expected to be wrapped in between its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encapsulation {
+    /// Nothing: plain packets, or no wire between them at all (same node).
+    None,
+    /// VXLAN.
+    Vxlan,
+}
+
+impl fmt::Display for Encapsulation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Vxlan => "vxlan",
+        })
+    }
+}
+
+/// A path of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PathSpec {
+    /// The path's name, as reports show it.
+    pub name: String,
+    /// The place that sends.
+    pub from: PlaceRef,
+    /// The place that receives.
+    pub to: PlaceRef,
+    /// The pool that pods of this path have their addresses from; needed where an end is a pod, and refused where
+    /// none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vxlan_mode: Option<VxlanMode>,
+}

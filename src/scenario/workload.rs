@@ -1,0 +1,168 @@
+//! Workloads: what is measured on a path.
+
+use crate::units::{BitRate, Bytes, EventRate, Span};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A workload: exactly one of `throughput` and `latency`, with a name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Workload {
+    /// The workload's name.
+    pub name: String,
+    /// Measures throughput.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<Throughput>,
+    /// Measures latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+}
+
+/// A workload's parameters, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum WorkloadKind<'a> {
+    /// Throughput.
+    Throughput(&'a Throughput),
+    /// Latency.
+    Latency(&'a Latency),
+}
+
+impl Workload {
+    /// The parameters; `None` where the file names both or neither (validation refuses that).
+    pub const fn kind(&self) -> Option<WorkloadKind<'_>> {
+        match (&self.throughput, &self.latency) {
+            (Some(throughput), None) => Some(WorkloadKind::Throughput(throughput)),
+            (None, Some(latency)) => Some(WorkloadKind::Latency(latency)),
+            _ => None,
+        }
+    }
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+}
+
+/// Bulk transfer by the iperf3 protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Throughput {
+    /// The transport.
+    pub protocol: Protocol,
+    /// Streams at once: 1 to 128 per direction.
+    pub streams: u32,
+    /// How long is measured, after `omit`.
+    pub duration: Span,
+    /// Warm-up before it that counts for nothing.
+    pub omit: Span,
+    /// Send from the path's `to` to its `from` instead.
+    pub reverse: bool,
+    /// Send both ways at once.
+    pub bidirectional: bool,
+    /// The rate that each stream is held to; unlimited if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<BitRate>,
+    /// Bytes a write and a read; 128KiB if left out, or what measures best with `fast`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<Bytes>,
+    /// Socket buffer size of both ends; the kernel's tuning if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Bytes>,
+    /// The largest TCP segment; the kernel's choice if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mss: Option<u16>,
+    /// Whether Nagle's algorithm is off.
+    pub no_delay: bool,
+    /// The wanted congestion control algorithm; cubic, else whatever all workers can set, if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion: Option<String>,
+    /// Send and receive by the cheapest means there are (sendfile, MSG_TRUNC), so that the worker is not what is
+    /// measured; `false` copies data as iperf3 does.
+    pub fast: bool,
+}
+
+impl Default for Throughput {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Tcp,
+            streams: 1,
+            duration: Span::from_secs(10),
+            omit: Span::from_secs(1),
+            reverse: false,
+            bidirectional: false,
+            bitrate: None,
+            length: None,
+            window: None,
+            mss: None,
+            no_delay: false,
+            congestion: None,
+            fast: true,
+        }
+    }
+}
+
+/// The kinds of latency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatencyKind {
+    /// Request and response on one TCP connection.
+    TcpRr,
+    /// Connect, request, response, close.
+    TcpCrr,
+}
+
+impl fmt::Display for LatencyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TcpRr => "tcp-rr",
+            Self::TcpCrr => "tcp-crr",
+        })
+    }
+}
+
+/// Request and response times.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Latency {
+    /// What one transaction is.
+    pub kind: LatencyKind,
+    /// How long is measured, after `omit`.
+    #[serde(default = "default_duration")]
+    pub duration: Span,
+    /// Warm-up before it that counts for nothing.
+    #[serde(default = "default_omit")]
+    pub omit: Span,
+    /// Transactions a second, sent on time whether or not the one before was answered (open loop); as fast as
+    /// answers come (closed loop) if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<EventRate>,
+    /// The throughput workload that runs on the same path meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub during: Option<String>,
+    /// Bytes of a request: 1 to 65536.
+    #[serde(default = "default_size")]
+    pub request: Bytes,
+    /// Bytes of a response: 1 to 65536.
+    #[serde(default = "default_size")]
+    pub response: Bytes,
+    /// Probe from the path's `to` to its `from` instead.
+    #[serde(default)]
+    pub reverse: bool,
+}
+
+const fn default_duration() -> Span {
+    Span::from_secs(10)
+}
+
+const fn default_omit() -> Span {
+    Span::from_millis(100)
+}
+
+const fn default_size() -> Bytes {
+    Bytes(1)
+}
