@@ -1,1 +1,127 @@
-//! evidence
+//! What was seen of a path during a trial, and the verdict over it. Pure: the seeing itself is done by workers on
+//! the nodes (`measure::network`), asked by the coordinator before and after each trial.
+
+mod verdict;
+
+pub use verdict::{EvidenceState, Verdict, judge};
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What a network device of a node is to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceRole {
+    /// Carries what leaves the node: `eth0`.
+    Underlay,
+    /// Encapsulates: `vxlan.calico`.
+    Tunnel,
+}
+
+/// What a device has carried since it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSeen {
+    /// The device's name.
+    pub device: String,
+    /// What it is to the path.
+    pub role: DeviceRole,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets dropped, received and sent together.
+    pub dropped: u64,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// The offloads that matter here, by ethtool's names (`tx-udp_tnl-segmentation`, ...), in alphabetical order.
+    /// Empty where they could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offloads: Vec<(String, bool)>,
+}
+
+/// Asks which way the kernel would send a packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteQuery {
+    /// Where it goes.
+    pub destination: IpAddr,
+    /// Where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// The device it came in by, for a forwarded packet (`ip route get ... iif`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_device: Option<String>,
+}
+
+/// The kernel's answer: `ip route get`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteSeen {
+    /// What was asked.
+    pub query: RouteQuery,
+    /// The device that the packet would leave by; `None`: no route, and `error` says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The next hop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// The route's MTU, where it has one (path MTU discovery's cache, for instance).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Why there is no route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What a worker on a node is asked to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ObservationRequest {
+    /// Devices, with their roles. One that is not there is left out of the answer.
+    pub devices: Vec<(String, DeviceRole)>,
+    /// Routes.
+    pub routes: Vec<RouteQuery>,
+}
+
+/// What a worker on a node saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The node's place.
+    pub node: String,
+    /// Its devices.
+    pub devices: Vec<DeviceSeen>,
+    /// The routes asked for, in the order of the questions.
+    pub routes: Vec<RouteSeen>,
+}
+
+/// A trial's connections, as their ends saw them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionSeen {
+    /// The source address that the place which accepted the connection saw.
+    pub source: IpAddr,
+    /// The address of the place that connected.
+    pub expected_source: IpAddr,
+    /// The largest segment in bytes (TCP_INFO's `tcpi_snd_mss`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mss: Option<u32>,
+    /// The path MTU in bytes (TCP_INFO's `tcpi_pmtu`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<u32>,
+}
+
+/// All that was seen of a path for one trial.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RawEvidence {
+    /// Right before the trial, the sender's node first; one node only where both ends share it.
+    pub before: Vec<Observation>,
+    /// Right after it, in the same order.
+    pub after: Vec<Observation>,
+    /// Its connections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ConnectionSeen>,
+    /// Bytes that the trial's own sockets carried from `before` to `after`, both directions, warm-up included.
+    pub payload_bytes: u64,
+    /// Bytes that the tunnel devices carry in as long a time without the trial, where the nodes are shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_bytes: Option<u64>,
+    /// Why something could not be seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+}

@@ -1,1 +1,11 @@
-//! measure
+//! What is measured and sampled: throughput over time, latency histograms, CPU, TCP_INFO, interfaces and routes.
+//!
+//! The types here are what workers report and what the trial log keeps.
+
+mod cpu;
+mod latency;
+mod throughput;
+
+pub use cpu::{CpuSeconds, MachineCpu};
+pub use latency::{HistogramError, LatencyHistogram, LatencyResult};
+pub use throughput::{Direction, Sample, StreamResult, TcpSample, Techniques, ThroughputResult};

@@ -1,0 +1,151 @@
+//! The result of a throughput test.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Which way a stream's data flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From the iperf3 client to the server: along the path.
+    Forward,
+    /// From the server to the client.
+    Reverse,
+}
+
+/// What TCP_INFO said of a sending socket (tcp(7), linux/tcp.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TcpSample {
+    /// Smoothed round trip time in microseconds.
+    pub rtt_us: u32,
+    /// Its variation in microseconds.
+    pub rttvar_us: u32,
+    /// Segments sent again since the connection began.
+    pub retransmits: u64,
+    /// Congestion window in bytes.
+    pub cwnd_bytes: u64,
+    /// The peer's advertised window in bytes; 0 where the kernel doesn't tell.
+    pub send_window_bytes: u64,
+    /// Path MTU in bytes.
+    pub path_mtu: u32,
+    /// Largest segment in bytes.
+    pub mss: u32,
+    /// Reordering seen, in segments.
+    pub reordering: u32,
+}
+
+/// One interval of one stream, at one end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The interval's end, seconds since the test began to run (omit included).
+    pub end: f64,
+    /// The interval's length in seconds.
+    pub seconds: f64,
+    /// Bytes sent or received in it.
+    pub bytes: u64,
+    /// Whether it belongs to the warm-up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub omitted: bool,
+    /// TCP_INFO at its end; only of TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpSample>,
+}
+
+/// One stream of a test, put together from what both ends know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamResult {
+    /// iperf3's stream id: 1, 3, 4, 5, ...
+    pub id: u32,
+    /// Which way its data flowed.
+    pub direction: Direction,
+    /// Bytes that the sender wrote, warm-up excluded.
+    pub sent_bytes: u64,
+    /// Bytes that the receiver read, warm-up excluded: the truth about throughput.
+    pub received_bytes: u64,
+    /// Seconds over which `received_bytes` came.
+    pub seconds: f64,
+    /// Bytes carried with the warm-up, as this end counted them.
+    pub total_bytes: u64,
+    /// Segments sent again, warm-up excluded; `None` where the sender can't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retransmits: Option<u64>,
+    /// The local and the peer's address of the data connection at this end.
+    pub local_address: IpAddr,
+    /// The peer's address as this end saw it: at the accepting end, the source address that arrived.
+    pub peer_address: IpAddr,
+    /// This end's intervals.
+    pub samples: Vec<Sample>,
+}
+
+/// What a test was done with, so that numbers can be explained.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Techniques {
+    /// How this end sent: `write`, `sendfile`, ... ; empty where it only received.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub send: String,
+    /// How this end received: `read`, `msg_trunc`, ...
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub receive: String,
+    /// Bytes a call.
+    pub length: u64,
+    /// The congestion control that the socket reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub congestion: Option<String>,
+}
+
+/// The result of a test, as one end has it after results were exchanged.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ThroughputResult {
+    /// The streams, by id.
+    pub streams: Vec<StreamResult>,
+    /// Seconds measured, warm-up excluded.
+    pub seconds: f64,
+    /// How it was done at this end.
+    pub techniques: Techniques,
+    /// CPU time of this end's process during the test, in seconds: user and system.
+    pub process_user_seconds: f64,
+    /// System part of it.
+    pub process_system_seconds: f64,
+}
+
+impl ThroughputResult {
+    /// Bytes received in a direction, warm-up excluded.
+    pub fn received_bytes(&self, direction: Direction) -> u64 {
+        self.streams
+            .iter()
+            .filter(|s| s.direction == direction)
+            .map(|s| s.received_bytes)
+            .sum()
+    }
+
+    /// Bytes received over both directions, warm-up excluded.
+    pub fn all_received_bytes(&self) -> u64 {
+        self.streams.iter().map(|s| s.received_bytes).sum()
+    }
+
+    /// Bytes carried over all streams, warm-up included.
+    pub fn total_bytes(&self) -> u64 {
+        self.streams.iter().map(|s| s.total_bytes).sum()
+    }
+
+    /// Throughput over all streams and both directions, in bytes a second; `None` where nothing was measured.
+    pub fn bytes_per_second(&self) -> Option<f64> {
+        let rates = self.streams.iter().map(|s| (s.received_bytes as f64, s.seconds));
+        let (mut total, mut any) = (0.0, false);
+        for (bytes, seconds) in rates {
+            if seconds > 0.0 {
+                total += bytes / seconds;
+                any = true;
+            }
+        }
+        any.then_some(total)
+    }
+
+    /// Segments sent again over all streams whose sender can tell; `None` where none can.
+    pub fn retransmits(&self) -> Option<u64> {
+        self.streams
+            .iter()
+            .filter_map(|s| s.retransmits)
+            .reduce(|a, b| a + b)
+    }
+}
