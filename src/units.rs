@@ -4,6 +4,7 @@
 mod bit_rate;
 mod byte_rate;
 mod bytes;
+mod cidr4;
 mod event_rate;
 mod mtu;
 mod span;
@@ -12,7 +13,11 @@ mod text;
 pub use bit_rate::BitRate;
 pub use byte_rate::ByteRate;
 pub use bytes::Bytes;
+pub use cidr4::Cidr4;
 pub use event_rate::EventRate;
 pub use mtu::Mtu;
 pub use span::Span;
 pub use text::UnitError;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The lab: clusters of network namespaces on this machine.
 
-use crate::units::{BitRate, Bytes, Mtu, Span};
+use crate::units::{BitRate, Bytes, Cidr4, Mtu, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,7 @@ pub struct Subnet {
     pub nodes: Vec<String>,
     /// The subnet, for instance `10.1.0.0/24`; chosen by encapbench if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cidr: Option<String>,
+    pub cidr: Option<Cidr4>,
 }
 
 /// Calico's settings in a cluster. Two pools stand side by side, one of each VXLAN mode; each node owns a block of
@@ -92,10 +92,10 @@ pub struct Calico {
     pub vxlan_checksum_offload: bool,
     /// The CrossSubnet pool, for instance `10.244.0.0/16`; chosen by encapbench if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cross_subnet_pool: Option<String>,
+    pub cross_subnet_pool: Option<Cidr4>,
     /// The Always pool; chosen by encapbench if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub always_pool: Option<String>,
+    pub always_pool: Option<Cidr4>,
 }
 
 impl Default for Calico {

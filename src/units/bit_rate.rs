@@ -76,5 +76,5 @@ text_unit!(
     BitRate,
     "bit rate",
     "a rate such as 8.5gbit, 100mbit or 10Gb/s, above zero",
-    pattern = r"^[0-9.]+ ?([kKmMgGtT]?bit(/s)?|[kKmMgGtT]?b/s)$"
+    pattern = r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*([kKmMgGtT]?[bB][iI][tT]\s*(/s)?|[kKmMgGtT]?b\s*/s)\s*$"
 );

@@ -41,5 +41,5 @@ text_unit!(
     ByteRate,
     "byte rate",
     "a rate such as 950MB/s or 1GB/s",
-    pattern = r"^[0-9.]+ ?[kKMG]?B/s$"
+    pattern = r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*[kKMG]?B/s\s*$"
 );

@@ -4,7 +4,7 @@ use super::text::{UnitError, parse_scaled, text_unit, write_scaled};
 use std::{fmt, str::FromStr};
 
 /// A number of bytes. Text: `1500`, `1500B`, `256KiB`, `4MiB`, `1GiB` (powers of 1024), `1kB`, `1MB`, `1GB`
-/// (powers of 1000).
+/// (powers of 1000), up to `TB` and `TiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(pub u64);
 
@@ -18,18 +18,21 @@ impl Bytes {
 impl FromStr for Bytes {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        const SUFFIXES: [(&str, u64); 9] = [
+        // A small `b` means bits nearly everywhere: refused rather than guessed at.
+        const SUFFIXES: [(&str, u64); 11] = [
             ("", 1),
             ("B", 1),
             ("kB", 1000),
+            ("KB", 1000),
             ("MB", 1_000_000),
             ("GB", 1_000_000_000),
+            ("TB", 1_000_000_000_000),
             ("KiB", 1 << 10),
             ("MiB", 1 << 20),
             ("GiB", 1 << 30),
             ("TiB", 1 << 40),
         ];
-        parse_scaled(text, &SUFFIXES, true).map(Self).ok_or_else(|| {
+        parse_scaled(text, &SUFFIXES, false).map(Self).ok_or_else(|| {
             UnitError::new(
                 text,
                 "number of bytes",
@@ -58,6 +61,6 @@ text_unit!(
     Bytes,
     "number of bytes",
     "a whole number of bytes such as 1500, 256KiB or 1MB",
-    pattern = r"^[0-9.]+ ?([kMG]?B|[KMGT]iB)?$",
+    pattern = r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*([kKMGT]?B|[KMGT]iB)?\s*$",
     number = |value| Some(Bytes(value))
 );

@@ -34,6 +34,8 @@ impl FromStr for EventRate {
         text.trim()
             .strip_suffix("/s")
             .map(str::trim)
+            // `parse` would take a sign.
+            .filter(|count| count.starts_with(|c: char| c.is_ascii_digit()))
             .and_then(|count| match count.strip_suffix(['k', 'K']) {
                 Some(thousands) => thousands.parse::<u32>().ok()?.checked_mul(1000),
                 None => count.parse().ok(),
@@ -53,5 +55,5 @@ text_unit!(
     EventRate,
     "event rate",
     "a rate such as 1000/s, from 1/s to 1000000/s",
-    pattern = r"^[0-9]+[kK]?/s$"
+    pattern = r"^\s*[0-9]+[kK]?\s*/s\s*$"
 );

@@ -33,9 +33,10 @@ impl Mtu {
 impl FromStr for Mtu {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        text.trim()
-            .parse()
-            .ok()
+        Some(text.trim())
+            // `parse` would take a sign.
+            .filter(|digits| digits.starts_with(|c: char| c.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
             .and_then(Self::new)
             .ok_or_else(|| UnitError::new(text, "MTU", "a number of bytes from 576 to 65535"))
     }
@@ -51,6 +52,6 @@ text_unit!(
     Mtu,
     "MTU",
     "a number of bytes from 576 to 65535",
-    pattern = r"^[0-9]+$",
+    pattern = r"^\s*[0-9]+\s*$",
     number = |value| u16::try_from(value).ok().and_then(Mtu::new)
 );

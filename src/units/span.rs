@@ -86,5 +86,5 @@ text_unit!(
     Span,
     "time",
     "a time with its unit, such as 500ms, 2s or 1m30s",
-    pattern = r"^([0-9.]+ ?(h|min|m|s|ms|us|ns))+$"
+    pattern = r"^\s*(([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(h|min|m|s|ms|us|µs|ns)\s*)+$"
 );

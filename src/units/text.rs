@@ -1,20 +1,22 @@
 //! What all units share: a number with a suffix as text, and serde and JSON Schema by way of that text.
 
+use std::borrow::Cow;
+
 /// Why a quantity could not be read. The message says what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{input:?} is not a {what}: expected {expected}")]
+#[error("{input:?} is no {what}: expected {expected}")]
 pub struct UnitError {
     input: String,
     what: &'static str,
-    expected: &'static str,
+    expected: Cow<'static, str>,
 }
 
 impl UnitError {
-    pub(super) fn new(input: &str, what: &'static str, expected: &'static str) -> Self {
+    pub(super) fn new(input: &str, what: &'static str, expected: impl Into<Cow<'static, str>>) -> Self {
         Self {
             input: input.to_owned(),
             what,
-            expected,
+            expected: expected.into(),
         }
     }
 }
@@ -134,9 +136,10 @@ macro_rules! text_unit {
                 stringify!($type).into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let bare_number: Option<&str> = [None::<&str> $(, Some(stringify!($number)))?].into_iter().flatten().next();
                 schemars::json_schema!({
                     "description": concat!($what, ": ", $expected),
-                    "type": ["string", "integer"],
+                    "type": if bare_number.is_some() { &["string", "integer"][..] } else { &["string"][..] },
                     "pattern": $pattern
                 })
             }
