@@ -1,1 +1,5 @@
-//! analysis
+//! Statistics over a run's trials. Pure.
+
+mod summary;
+
+pub use summary::{CaseSummary, Estimate, Row, Summary, TrialPoint};

@@ -1,1 +1,81 @@
-//! gate
+//! Gates: rules over cases, with verdicts. Pure.
+
+use crate::scenario::Metric;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a gate says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateState {
+    /// The whole interval is inside the limits.
+    Pass,
+    /// The whole interval is outside.
+    Fail,
+    /// Neither, or there is no interval, or the evidence does not carry a verdict.
+    Inconclusive,
+    /// What it judges was left out of the run.
+    Skipped,
+}
+
+impl fmt::Display for GateState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Inconclusive => "inconclusive",
+            Self::Skipped => "skipped",
+        })
+    }
+}
+
+/// A gate's verdict, with all that a person on call needs to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateVerdict {
+    /// The gate's name.
+    pub gate: String,
+    /// What it says.
+    pub state: GateState,
+    /// The path judged.
+    pub path: String,
+    /// The workload judged.
+    pub workload: String,
+    /// The metric judged.
+    pub metric: Metric,
+    /// The path compared to; `None`: the figure itself is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_to: Option<String>,
+    /// What was promised, in words: `at least 0.9 of node-to-node`.
+    pub expected: String,
+    /// What was seen: the median; in the metric's unit, or a ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<f64>,
+    /// Its interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
+    /// Trials (or paired blocks) judged.
+    pub trials: usize,
+    /// The verdict in a sentence: expected, seen, with how many trials, what to look at.
+    pub message: String,
+}
+
+/// The verdicts of a run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct GateReport {
+    /// One for each gate, in the scenario's order.
+    pub verdicts: Vec<GateVerdict>,
+}
+
+impl GateReport {
+    /// The verdict over all: fail if any failed, else inconclusive if any is, else pass.
+    pub fn state(&self) -> GateState {
+        let has = |state| self.verdicts.iter().any(|verdict| verdict.state == state);
+        if has(GateState::Fail) {
+            GateState::Fail
+        } else if has(GateState::Inconclusive) {
+            GateState::Inconclusive
+        } else {
+            GateState::Pass
+        }
+    }
+}

@@ -3,14 +3,18 @@
 //! A scenario says what is measured (workloads) on which paths of which fabric, how often (blocks), and what the
 //! result must be (gates). The model mirrors the YAML one to one; every element refuses unknown keys.
 
+mod case;
 mod gates;
 mod lab;
+mod metric;
 mod path;
 mod place;
 mod workload;
 
-pub use gates::{Blocks, GateMetric, GateRule, Limit, Reference, RequiredEvidence};
+pub use case::{Case, Path};
+pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
 pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Subnet};
+pub use metric::Metric;
 pub use path::{Encapsulation, PathSpec, VxlanMode};
 pub use place::{Place, PlaceError, PlaceRef};
 pub use workload::{Latency, LatencyKind, Protocol, Throughput, Workload, WorkloadKind};

@@ -1,5 +1,6 @@
 //! Blocks, references and gates of a scenario.
 
+use super::metric::Metric;
 use crate::units::{ByteRate, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,34 +36,6 @@ pub struct Reference {
     pub workload: String,
     /// The figure.
     pub throughput: ByteRate,
-}
-
-/// What a gate judges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum GateMetric {
-    /// MB/s (10^6 bytes a second).
-    Throughput,
-    /// TCP segments sent again, per trial.
-    Retransmits,
-    /// CPU-seconds of the machines involved per GB (10^9 bytes) received.
-    CpuSecondsPerGb,
-    /// The median, in microseconds.
-    LatencyP50,
-    /// 90 %, in microseconds.
-    LatencyP90,
-    /// 99 %, in microseconds.
-    LatencyP99,
-    /// 99.9 %, in microseconds.
-    #[serde(rename = "latency_p99_9")]
-    LatencyP99_9,
-    /// 99.99 %, in microseconds.
-    #[serde(rename = "latency_p99_99")]
-    LatencyP99_99,
-    /// The largest, in microseconds.
-    LatencyMax,
-    /// Transactions a second.
-    TransactionsPerSecond,
 }
 
 /// The limit of a gate: a plain number in the metric's unit, or a rate or time with its unit.
@@ -160,7 +133,7 @@ pub struct GateRule {
     /// The workload's name.
     pub workload: String,
     /// What is judged.
-    pub metric: GateMetric,
+    pub metric: Metric,
     /// Judge the ratio to this path's figure, paired within blocks, instead of the figure itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_to: Option<String>,

@@ -1,0 +1,101 @@
+//! `manifest.json`: what was to be measured, and the environment it was measured in.
+
+use crate::scenario::Scenario;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Why a manifest could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON of this shape.
+    #[error("the manifest can't be read: {0}")]
+    Parse(#[from] serde_json::Error),
+    /// Of a format that this version does not know.
+    #[error("the manifest has format {found}, this encapbench reads up to {known}: use a newer one")]
+    Newer {
+        /// Its format.
+        found: u32,
+        /// The newest known one.
+        known: u32,
+    },
+}
+
+/// The machine that the coordinator runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// The kernel: `uname -s -r -v -m`.
+    pub kernel: String,
+    /// The processor's model.
+    pub cpu: String,
+    /// Cores that may be used.
+    pub cores: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// The distribution's name.
+    pub os: String,
+}
+
+/// The congestion control that all workers use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CongestionChoice {
+    /// What was wanted, the first best.
+    pub wanted: Vec<String>,
+    /// What all workers could set.
+    pub used: Option<String>,
+}
+
+/// `manifest.json`. Written before the first trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The run folder's format: [`Self::FORMAT`].
+    pub format: u32,
+    /// encapbench's version.
+    pub encapbench: String,
+    /// When the run began.
+    pub started: Timestamp,
+    /// The command line, to do it again.
+    pub command: Vec<String>,
+    /// The scenario as resolved, overrides applied.
+    pub scenario: Scenario,
+    /// The seed that the order of trials is drawn from (ChaCha8).
+    pub seed: u64,
+    /// The cases, in the plan's order.
+    pub cases: Vec<crate::scenario::Case>,
+    /// Gates that were left out by `--only`, with the reason.
+    #[serde(default)]
+    pub skipped_gates: BTreeMap<String, String>,
+    /// The coordinator's machine.
+    pub host: Host,
+    /// Congestion control.
+    pub congestion: CongestionChoice,
+    /// What the fabric tells of itself: for the lab, whether it is rootless, and the sysctls that were set.
+    #[serde(default)]
+    pub fabric: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The format that this version writes.
+    pub const FORMAT: u32 = 1;
+
+    /// Reads `manifest.json`.
+    ///
+    /// # Errors
+    /// Where it is no JSON of this shape or of a newer format.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let head: Head = serde_json::from_str(text)?;
+        if head.format > Self::FORMAT {
+            return Err(ManifestError::Newer {
+                found: head.format,
+                known: Self::FORMAT,
+            });
+        }
+        Ok(serde_json::from_str(text)?)
+    }
+}

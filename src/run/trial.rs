@@ -1,0 +1,66 @@
+//! A line of the trial log.
+
+use crate::{
+    evidence::{EvidenceState, RawEvidence, Verdict},
+    measure::{LatencyResult, MachineCpu, ThroughputResult},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Outcome {
+    /// It was measured to its end.
+    Measured,
+    /// It failed.
+    Failed {
+        /// What failed, with its causes.
+        error: String,
+    },
+    /// It was interrupted; it is run again on resume.
+    Interrupted,
+}
+
+/// One measured run of one case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The block, from 1.
+    pub block: u32,
+    /// The place in the block's order, from 1.
+    pub position: u32,
+    /// The case's slug.
+    pub case: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took, set-up included, in seconds.
+    pub seconds: f64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the receiving end of a throughput trial measured, completed with what the sender knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<ThroughputResult>,
+    /// The same as the sending end had it: its samples have TCP_INFO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<ThroughputResult>,
+    /// What a latency trial measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyResult>,
+    /// The load that ran meanwhile, as its receiver measured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<ThroughputResult>,
+    /// CPU time of the machines involved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu: Vec<MachineCpu>,
+    /// What was seen of the path.
+    pub evidence: RawEvidence,
+    /// The verdict over it.
+    pub verdict: Verdict,
+}
+
+impl Trial {
+    /// Whether it counts: measured, and not contradicted.
+    pub fn is_valid(&self) -> bool {
+        self.outcome == Outcome::Measured && self.verdict.state != EvidenceState::Contradicted
+    }
+}

@@ -1,0 +1,41 @@
+//! Cases: what a plan is made of.
+
+use super::{Encapsulation, Place, Throughput, VxlanMode, Workload};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A path, resolved: both places fully said, and what is expected between them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Path {
+    /// The path's name.
+    pub name: String,
+    /// The place that sends.
+    pub from: Place,
+    /// The place that receives.
+    pub to: Place,
+    /// The pool of its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vxlan_mode: Option<VxlanMode>,
+    /// What its packets are wrapped in between the nodes.
+    pub expected: Encapsulation,
+    /// Whether both ends are on one node.
+    pub same_node: bool,
+    /// Whether both ends' nodes are in one subnet.
+    pub same_subnet: bool,
+}
+
+/// A path with a workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Case {
+    /// The case's name in files: `[a-z0-9._-]+`, unique in the run, `path--workload`.
+    pub slug: String,
+    /// The path.
+    pub path: Path,
+    /// The workload.
+    pub workload: Workload,
+    /// The load that runs meanwhile: the workload that `during` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Throughput>,
+}
