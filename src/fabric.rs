@@ -1,1 +1,59 @@
-//! fabric
+//! What provides places and launches workers in them.
+
+use crate::{
+    evidence::ObservationRequest,
+    scenario::{Path, Place},
+};
+use std::{collections::BTreeMap, future::Future, net::IpAddr};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Why a fabric could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum FabricError {
+    /// This machine or cluster can't do it. The message says what to do about it.
+    #[error("{0}")]
+    Unable(String),
+    /// It should have worked.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The three streams of a worker's process.
+pub struct Transport {
+    /// The worker's stdin.
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Its stdout.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its stderr: logs.
+    pub errors: Box<dyn AsyncRead + Send + Unpin>,
+    /// Ends the process when called, at once; harmless when it has ended.
+    pub kill: Box<dyn FnOnce() + Send>,
+}
+
+/// Something that provides places. A block begins with [`Fabric::prepare`] and ends with [`Fabric::release`].
+pub trait Fabric: Send {
+    /// Makes the places ready for a block, afresh where that is cheap enough.
+    fn prepare(&mut self) -> impl Future<Output = Result<(), FabricError>> + Send;
+
+    /// Starts `encapbench worker` in a place.
+    fn launch(&mut self, place: &Place) -> impl Future<Output = Result<Transport, FabricError>> + Send;
+
+    /// The address at which a place is reached by others of the fabric.
+    ///
+    /// # Errors
+    /// Where there is no such place.
+    fn address(&self, place: &Place) -> Result<IpAddr, FabricError>;
+
+    /// The nodes whose devices and routes tell which way a path's packets go, the sender's first, each with what to
+    /// look at there.
+    ///
+    /// # Errors
+    /// Where there is no such place.
+    fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError>;
+
+    /// What a reader of the results should know of it.
+    fn describe(&self) -> BTreeMap<String, String>;
+
+    /// Takes the places down.
+    fn release(&mut self) -> impl Future<Output = ()> + Send;
+}

@@ -20,13 +20,11 @@
 //! | [`worker`] | the process inside a place: requests in, events out, over stdio | no |
 //! | [`fabric`] | what provides places and launches workers in them | no |
 //! | [`coordinator`] | drives a plan over a fabric | no |
-//! | [`doctor`] | findings about this machine, with causes and remedies | no |
 //! | [`cli`] | one file a subcommand | no |
 
 pub mod analysis;
 pub mod cli;
 pub mod coordinator;
-pub mod doctor;
 pub mod evidence;
 pub mod fabric;
 pub mod gate;

@@ -4,6 +4,7 @@
 
 mod cpu;
 mod latency;
+pub mod machine;
 mod throughput;
 
 pub use cpu::{CpuSeconds, MachineCpu};

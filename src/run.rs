@@ -3,9 +3,11 @@
 //! `manifest.json` and `trials.jsonl` are the truth; all else in the folder is made from them and can be made again.
 
 mod event;
+mod folder;
 mod manifest;
 mod trial;
 
 pub use event::Event;
-pub use manifest::{CongestionChoice, Host, Manifest, ManifestError};
+pub use folder::{Folder, FolderError, LOCK, MANIFEST, Recorded, TRIALS, read, write_whole};
+pub use manifest::{CongestionChoice, Manifest, ManifestError};
 pub use trial::{Outcome, Trial};

@@ -1,1 +1,5 @@
-//! worker
+//! The worker: the process inside a place. Requests come in as JSON lines on stdin, messages go out as JSON lines on
+//! stdout, logs go to stderr. That one transport serves every fabric: the lab spawns it in a network namespace,
+//! Kubernetes reaches it through `exec`, plain hosts through `ssh`.
+
+pub mod protocol;

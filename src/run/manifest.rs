@@ -1,6 +1,6 @@
 //! `manifest.json`: what was to be measured, and the environment it was measured in.
 
-use crate::scenario::Scenario;
+use crate::{measure::machine::Host, scenario::Scenario};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,23 +19,6 @@ pub enum ManifestError {
         /// The newest known one.
         known: u32,
     },
-}
-
-/// The machine that the coordinator runs on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Host {
-    /// Its name.
-    pub name: String,
-    /// The kernel: `uname -s -r -v -m`.
-    pub kernel: String,
-    /// The processor's model.
-    pub cpu: String,
-    /// Cores that may be used.
-    pub cores: u32,
-    /// Memory in bytes.
-    pub memory_bytes: u64,
-    /// The distribution's name.
-    pub os: String,
 }
 
 /// The congestion control that all workers use.

@@ -1,0 +1,501 @@
+//! The run folder on disk: made once, appended to and synced after each trial, read by all that report.
+
+use super::{Manifest, ManifestError, Trial};
+use rustix::fs::{FallocateFlags, FlockOperation};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+/// The trial log's file name.
+pub const TRIALS: &str = "trials.jsonl";
+/// Holds the process id of the encapbench that writes to the folder, locked while it does.
+pub const LOCK: &str = "run.lock";
+/// Space kept back so that the last trial can be written where the disk fills up.
+const RESERVE: &str = ".reserve";
+/// More than a long trial's line needs, in bytes.
+const RESERVE_BYTES: u64 = 4 << 20;
+
+/// Why a run folder could not be made, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// A file or folder could not be used.
+    #[error("failed to {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The disk is full.
+    #[error(
+        "no space is left for {}: {saved} trials are saved; free some space, then go on with \
+         `encapbench run --resume {}`", path.display(), folder.display()
+    )]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// The run folder.
+        folder: PathBuf,
+        /// Trials that are in the log.
+        saved: usize,
+    },
+    /// The folder has a run already.
+    #[error("{} has a run already: choose another --out, or go on with --resume", .0.display())]
+    Exists(PathBuf),
+    /// Not a run folder.
+    #[error("{} is not a run folder: it has no {MANIFEST}", .0.display())]
+    NoRun(PathBuf),
+    /// Another encapbench writes to it.
+    #[error("{} is in use by another encapbench (process {pid}): wait for it to end", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+        /// Its process id.
+        pid: String,
+    },
+    /// Its manifest can't be read.
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        /// The manifest's path.
+        path: PathBuf,
+        /// Why not.
+        source: ManifestError,
+    },
+    /// A line of the trial log can't be read.
+    #[error("{}:{line}: the trial can't be read: {source}", path.display())]
+    Trial {
+        /// The log's path.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why not.
+        source: serde_json::Error,
+    },
+}
+
+/// A run as it was read: manifest and trials.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The trials in the order they were run.
+    pub trials: Vec<Trial>,
+    /// Whether the log's last line was torn and dropped.
+    pub torn: bool,
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |source| FolderError::Io { action, path, source }
+}
+
+/// Reads a run folder, without changing it.
+///
+/// # Errors
+/// Where it is no run folder, or a line other than a torn last one can't be read.
+pub fn read(folder: &Path) -> Result<Recorded, FolderError> {
+    let path = folder.join(MANIFEST);
+    let text = match fs::read_to_string(&path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Err(FolderError::NoRun(folder.to_owned()));
+        }
+        other => other.map_err(io_error("read", &path))?,
+    };
+    let manifest = Manifest::parse(&text).map_err(|source| FolderError::Manifest { path, source })?;
+    let path = folder.join(TRIALS);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other.map_err(io_error("read", &path))?,
+    };
+    let (trials, whole) = parse_trials(&path, &bytes)?;
+    Ok(Recorded {
+        manifest,
+        trials,
+        torn: whole < bytes.len(),
+    })
+}
+
+/// The trials of a log, and how many bytes of it are whole lines. A last line without its newline is torn: the
+/// writer was cut off in it.
+fn parse_trials(path: &Path, bytes: &[u8]) -> Result<(Vec<Trial>, usize), FolderError> {
+    let whole = bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let mut trials = Vec::new();
+    for (index, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        trials.push(serde_json::from_slice(line).map_err(|source| FolderError::Trial {
+            path: path.to_owned(),
+            line: index + 1,
+            source,
+        })?);
+    }
+    Ok((trials, whole))
+}
+
+/// A run folder that is being written to.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    log: File,
+    saved: usize,
+    // Held for its lock.
+    _lock: File,
+}
+
+impl Folder {
+    /// Makes the folder and writes the manifest.
+    ///
+    /// # Errors
+    /// Where it has a run already, or can't be made or written.
+    pub fn create(path: &Path, manifest: &Manifest) -> Result<Self, FolderError> {
+        fs::create_dir_all(path).map_err(io_error("make the run folder", path))?;
+        if path.join(MANIFEST).exists() {
+            return Err(FolderError::Exists(path.to_owned()));
+        }
+        let lock = lock(path)?;
+        let mut text = serde_json::to_string_pretty(manifest).map_err(|error| FolderError::Io {
+            action: "encode",
+            path: path.join(MANIFEST),
+            source: error.into(),
+        })?;
+        text.push('\n');
+        let folder = Self {
+            path: path.to_owned(),
+            log: open_log(path)?,
+            saved: 0,
+            _lock: lock,
+        };
+        folder.reserve();
+        folder.write(MANIFEST, text.as_bytes())?;
+        Ok(folder)
+    }
+
+    /// Opens a folder whose run was cut off, drops a torn last line, and gives what is recorded.
+    ///
+    /// # Errors
+    /// As [`read`], and where another encapbench writes to it.
+    pub fn resume(path: &Path) -> Result<(Self, Recorded), FolderError> {
+        let recorded = read(path)?;
+        let lock = lock(path)?;
+        let mut log = open_log(path)?;
+        let log_path = path.join(TRIALS);
+        if recorded.torn {
+            let mut bytes = Vec::new();
+            log.seek(SeekFrom::Start(0))
+                .and_then(|_| log.read_to_end(&mut bytes))
+                .map_err(io_error("read", &log_path))?;
+            let (_, whole) = parse_trials(&log_path, &bytes)?;
+            log.set_len(whole as u64)
+                .and_then(|()| log.sync_all())
+                .map_err(io_error("cut the torn last line of", &log_path))?;
+        }
+        let folder = Self {
+            path: path.to_owned(),
+            log,
+            saved: recorded.trials.len(),
+            _lock: lock,
+        };
+        folder.reserve();
+        Ok((folder, recorded))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a trial to the log and syncs it. When this returns, the trial survives a crash of the machine. On a
+    /// full disk the space kept back for this is used, so that the trial is saved before the error is returned.
+    ///
+    /// # Errors
+    /// Where the disk is full, or fails.
+    pub fn append(&mut self, trial: &Trial) -> Result<(), FolderError> {
+        let path = self.path.join(TRIALS);
+        let mut line = serde_json::to_vec(trial).map_err(|error| FolderError::Io {
+            action: "encode a trial for",
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        line.push(b'\n');
+        let before = self
+            .log
+            .seek(SeekFrom::End(0))
+            .map_err(io_error("append to", &path))?;
+        let Err(error) = self.log.write_all(&line).and_then(|()| self.log.sync_data()) else {
+            self.saved += 1;
+            return Ok(());
+        };
+        // Never leave half a line behind whole ones.
+        let _ = self.log.set_len(before);
+        if !matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ) {
+            return Err(FolderError::Io {
+                action: "append to",
+                path,
+                source: error,
+            });
+        }
+        let _ = fs::remove_file(self.path.join(RESERVE));
+        let again = self
+            .log
+            .seek(SeekFrom::Start(before))
+            .and_then(|_| self.log.write_all(&line))
+            .and_then(|()| self.log.sync_data());
+        match again {
+            Ok(()) => self.saved += 1,
+            Err(_) => {
+                let _ = self.log.set_len(before);
+            }
+        }
+        Err(FolderError::NoSpace {
+            path,
+            folder: self.path.clone(),
+            saved: self.saved,
+        })
+    }
+
+    /// Writes a file of the folder whole: a reader sees the old or the new one, never half of it.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
+        write_whole(&self.path, name, bytes).map_err(|error| match error {
+            FolderError::Io { source, path, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                FolderError::NoSpace {
+                    path,
+                    folder: self.path.clone(),
+                    saved: self.saved,
+                }
+            }
+            other => other,
+        })
+    }
+
+    /// Keeps space back. A file system that can't is none the worse.
+    fn reserve(&self) {
+        let reserved = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path.join(RESERVE))
+            .and_then(|file| {
+                rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)
+                    .map_err(io::Error::from)
+            });
+        if let Err(error) = reserved {
+            tracing::debug!("no space kept back in {}: {error}", self.path.display());
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.path.join(RESERVE));
+        let _ = fs::remove_file(self.path.join(LOCK));
+    }
+}
+
+/// Writes a file of a folder whole, by a new file that takes its name.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), FolderError> {
+    let path = folder.join(name);
+    let new = folder.join(format!(".{name}.new"));
+    let written = File::create(&new)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()))
+        .and_then(|()| fs::rename(&new, &path));
+    written.map_err(|source| {
+        let _ = fs::remove_file(&new);
+        FolderError::Io {
+            action: "write",
+            path,
+            source,
+        }
+    })
+}
+
+fn open_log(folder: &Path) -> Result<File, FolderError> {
+    let path = folder.join(TRIALS);
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))
+}
+
+/// Takes the folder for this process. The lock goes with the process, however it ends.
+fn lock(folder: &Path) -> Result<File, FolderError> {
+    let path = folder.join(LOCK);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        let _ = file.read_to_string(&mut pid);
+        return Err(FolderError::Locked {
+            folder: folder.to_owned(),
+            pid: pid.trim().to_owned(),
+        });
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(io_error("write", &path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evidence::{EvidenceState, RawEvidence, Verdict},
+        measure::machine::Host,
+        run::{CongestionChoice, Outcome},
+    };
+    use jiff::Timestamp;
+    use std::collections::BTreeMap;
+
+    fn manifest() -> Manifest {
+        let scenario: crate::scenario::Scenario =
+            serde_saphyr::from_str(include_str!("../../scenarios/calico-vxlan.yaml")).unwrap();
+        Manifest {
+            format: Manifest::FORMAT,
+            encapbench: "0.0.0".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            command: vec![],
+            scenario,
+            seed: u64::MAX,
+            cases: vec![],
+            skipped_gates: BTreeMap::new(),
+            host: Host::default(),
+            congestion: CongestionChoice::default(),
+            fabric: BTreeMap::new(),
+        }
+    }
+
+    fn trial(position: u32) -> Trial {
+        Trial {
+            block: 1,
+            position,
+            case: "a--b".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+            seconds: 0.25,
+            outcome: Outcome::Failed {
+                error: "a\nb".to_owned(),
+            },
+            throughput: None,
+            sender: None,
+            latency: None,
+            load: None,
+            cpu: vec![],
+            evidence: RawEvidence::default(),
+            verdict: Verdict {
+                state: EvidenceState::Unknown,
+                tunnel_share: None,
+                underlay_share: Some(0.1),
+                reasons: vec![],
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_appended_is_read_again() {
+        let at = tempfile::tempdir().unwrap();
+        let mut folder = Folder::create(at.path(), &manifest()).unwrap();
+        for position in 1..=3 {
+            folder.append(&trial(position)).unwrap();
+        }
+        // While the writer still has it, as a report of a running run does.
+        let read = read(at.path()).unwrap();
+        assert_eq!(read.manifest, manifest());
+        assert_eq!(read.trials, [trial(1), trial(2), trial(3)]);
+        assert!(!read.torn);
+        drop(folder);
+        assert!(!at.path().join(LOCK).exists() && !at.path().join(RESERVE).exists());
+    }
+
+    #[test]
+    fn a_torn_last_line_is_dropped_and_appending_goes_on_behind_the_whole_ones() {
+        let at = tempfile::tempdir().unwrap();
+        let mut folder = Folder::create(at.path(), &manifest()).unwrap();
+        folder.append(&trial(1)).unwrap();
+        drop(folder);
+        let log = at.path().join(TRIALS);
+        let whole = fs::read(&log).unwrap();
+        let line = serde_json::to_vec(&trial(2)).unwrap();
+        // Every length of the second line without its newline is torn, even where it is JSON already.
+        for cut in [1, line.len() / 2, line.len()] {
+            fs::write(&log, [&whole[..], &line[..cut]].concat()).unwrap();
+            assert!(read(at.path()).unwrap().torn);
+            let (mut folder, recorded) = Folder::resume(at.path()).unwrap();
+            assert_eq!(recorded.trials, [trial(1)]);
+            folder.append(&trial(3)).unwrap();
+            drop(folder);
+            assert_eq!(read(at.path()).unwrap().trials, [trial(1), trial(3)]);
+        }
+    }
+
+    #[test]
+    fn a_bad_line_before_the_last_names_its_line() {
+        let at = tempfile::tempdir().unwrap();
+        drop(Folder::create(at.path(), &manifest()).unwrap());
+        fs::write(at.path().join(TRIALS), "{}\n{}\n").unwrap();
+        let error = read(at.path()).unwrap_err().to_string();
+        assert!(error.contains("trials.jsonl:1:"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_has_one_writer_and_one_run() {
+        let at = tempfile::tempdir().unwrap();
+        let folder = Folder::create(at.path(), &manifest()).unwrap();
+        assert!(matches!(
+            Folder::resume(at.path()),
+            Err(FolderError::Locked { .. })
+        ));
+        drop(folder);
+        assert!(matches!(
+            Folder::create(at.path(), &manifest()),
+            Err(FolderError::Exists(_))
+        ));
+        assert!(matches!(
+            read(&at.path().join("absent")),
+            Err(FolderError::NoRun(_))
+        ));
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_its_number() {
+        let at = tempfile::tempdir().unwrap();
+        fs::write(at.path().join(MANIFEST), r#"{"format": 999, "anything": []}"#).unwrap();
+        let error = read(at.path()).unwrap_err().to_string();
+        assert!(error.contains("format 999"), "{error}");
+    }
+}
