@@ -1,5 +1,24 @@
 //! Statistics over a run's trials. Pure.
+//!
+//! In: a run's manifest and its trial log. Out: a [`Summary`]. Each method is named where it stands, with its
+//! reference.
 
+mod drift;
+mod figures;
+mod order_statistics;
+mod pairs;
+mod summarise;
 mod summary;
+mod warnings;
 
-pub use summary::{CaseSummary, Estimate, Row, Summary, TrialPoint};
+pub use drift::{Trend, trend};
+pub use figures::samples_needed;
+pub use order_statistics::{LEAST_FOR_INTERVAL, MedianRanks, estimate, median, median_ranks};
+pub use pairs::{log_ratio_interval, paired_ratios, relative, smallest_difference};
+pub use summarise::summarise;
+pub use summary::{CaseSummary, Estimate, Flag, FlagKind, Row, Summary, TrialPoint};
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,13 @@
 //! Gates: rules over cases, with verdicts. Pure.
+//!
+//! A gate passes when its whole interval is inside the limit, fails when its whole interval is outside, and else is
+//! inconclusive: a verdict is never made of a single figure.
+
+mod file;
+mod judge;
+
+pub use file::GateFileError;
+pub use judge::judge;
 
 use crate::scenario::Metric;
 use serde::{Deserialize, Serialize};
@@ -59,14 +68,18 @@ pub struct GateVerdict {
     pub message: String,
 }
 
-/// The verdicts of a run.
+/// The verdicts of a run. As JSON (`gate.json`) it has a `format` and the `state` over all besides.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(into = "file::GateFile", try_from = "file::GateFile")]
 pub struct GateReport {
     /// One for each gate, in the scenario's order.
     pub verdicts: Vec<GateVerdict>,
 }
 
 impl GateReport {
+    /// The version of `gate.json` that this encapbench writes.
+    pub const FORMAT: u32 = 1;
+
     /// The verdict over all: fail if any failed, else inconclusive if any is, else pass.
     pub fn state(&self) -> GateState {
         let has = |state| self.verdicts.iter().any(|verdict| verdict.state == state);
@@ -79,3 +92,6 @@ impl GateReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

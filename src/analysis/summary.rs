@@ -35,17 +35,21 @@ pub struct Row {
     pub workload: String,
     /// What the figures are of.
     pub metric: Metric,
-    /// Over trials: in the metric's unit.
-    pub estimate: Estimate,
-    /// Of all trials' histograms merged; only of latency.
+    /// Over trials: in the metric's unit. `None` where no trial counts, and for a percentile that single trials have
+    /// too few samples for.
+    pub estimate: Option<Estimate>,
+    /// Of all trials' histograms merged; only of latency, and only where they have samples enough.
     pub merged: Option<f64>,
     /// The path that `relative` compares to; `None` for that path itself too.
     pub relative_to: Option<String>,
     /// The ratio to that path's figure, paired within blocks.
     pub relative: Option<Estimate>,
+    /// The smallest difference from a ratio of 1 that so many blocks with this scatter would have shown, as a share
+    /// (0.03: 3 % up or down); see [`super::smallest_difference`].
+    pub smallest_difference: Option<f64>,
     /// A figure from elsewhere, in the metric's unit.
     pub reference: Option<f64>,
-    /// The evidence over the trials counted: the worst of them.
+    /// The evidence over the trials counted: the worst of them. Where none counts, the worst of all.
     pub evidence: EvidenceState,
 }
 
@@ -83,6 +87,30 @@ pub struct CaseSummary {
     pub unknown: usize,
     /// Whether the generator, not the path, bounds the latency: its send lag's p99 is above half of the latency's.
     pub generator_bound: bool,
+    /// Trials that look unlike the others or were not steady. They count all the same: nothing is dropped for its
+    /// looks.
+    pub flags: Vec<Flag>,
+}
+
+/// What is odd about a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlagKind {
+    /// Its figure lies far from those of the case's other trials.
+    Outlier,
+    /// It still rose or fell while it was measured.
+    Unsteady,
+}
+
+/// A trial that deserves a look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flag {
+    /// The trial's block.
+    pub block: u32,
+    /// What is odd.
+    pub kind: FlagKind,
+    /// The same in a sentence, with figures.
+    pub message: String,
 }
 
 /// What analysis makes of a run.
@@ -94,6 +122,16 @@ pub struct Summary {
     pub cases: Vec<CaseSummary>,
     /// What a reader must know before believing a figure, each a sentence.
     pub warnings: Vec<String>,
+}
+
+impl CaseSummary {
+    /// A metric's value of each valid trial, in the order of blocks; empty where there is none.
+    pub fn points(&self, metric: Metric) -> &[TrialPoint] {
+        self.points
+            .iter()
+            .find(|(of, _)| *of == metric)
+            .map_or(&[], |(_, points)| points.as_slice())
+    }
 }
 
 impl Summary {

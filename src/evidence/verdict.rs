@@ -17,16 +17,16 @@ const NOISE_FACTOR: u64 = 20;
 /// What VXLAN over IPv4 takes from the underlay's MTU, in bytes (RFC 7348).
 const VXLAN_OVERHEAD: u32 = 50;
 
-/// The verdict over a path.
+/// The verdict over a path, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvidenceState {
     /// What was seen proves the expected encapsulation.
     Confirmed,
-    /// What was seen proves another.
-    Contradicted,
     /// Not enough was seen.
     Unknown,
+    /// What was seen proves another.
+    Contradicted,
 }
 
 impl fmt::Display for EvidenceState {

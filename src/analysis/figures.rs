@@ -1,0 +1,134 @@
+//! From a trial to its figures: one number for each metric that its workload has.
+
+use super::TrialPoint;
+use crate::{
+    measure::{LatencyHistogram, ThroughputResult},
+    run::Trial,
+    scenario::{Metric, WorkloadKind},
+};
+
+/// How many samples must be expected beyond a percentile for it to be shown.
+const SAMPLES_BEYOND: u64 = 10;
+/// The percentile of a send lag that is shown.
+const LAG_QUANTILE: f64 = 0.99;
+
+/// Whether `count` samples are enough for a percentile: 10 expected beyond it.
+fn enough(count: u64, quantile: f64) -> bool {
+    // 1/(1 - q) is whole for all percentiles that there are; rounding takes off what binary fractions put on.
+    let one_in = (1.0 / (1.0 - quantile)).round() as u64;
+    count >= SAMPLES_BEYOND.saturating_mul(one_in)
+}
+
+/// How many samples a trial needs for a percentile's row, 10 expected beyond it; `None` where the metric is no
+/// percentile.
+pub fn samples_needed(metric: Metric) -> Option<u64> {
+    let quantile = match metric {
+        Metric::SendLagP99 => LAG_QUANTILE,
+        _ => metric.latency_quantile()?,
+    };
+    Some(SAMPLES_BEYOND * (1.0 / (1.0 - quantile)).round() as u64)
+}
+
+fn microseconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e3
+}
+
+/// A percentile in microseconds, where there are samples enough for it.
+fn percentile(histogram: &LatencyHistogram, quantile: f64) -> Option<f64> {
+    enough(histogram.count(), quantile)
+        .then(|| histogram.quantile(quantile).map(microseconds))
+        .flatten()
+}
+
+fn megabytes_per_second(result: &ThroughputResult) -> Option<f64> {
+    result.bytes_per_second().map(|rate| rate / 1e6)
+}
+
+/// CPU-seconds a GB. The machines' counters were read before and after the whole trial, so its warm-up is in them;
+/// hence the bytes of the warm-up are counted too. What set-up costs stays in, which is little against seconds of
+/// load.
+fn cpu_seconds_per_gb(trial: &Trial) -> Option<f64> {
+    let gigabytes = trial.throughput.as_ref()?.total_bytes() as f64 / 1e9;
+    if trial.cpu.is_empty() || gigabytes <= 0.0 {
+        return None;
+    }
+    Some(trial.cpu.iter().map(|machine| machine.cpu.busy()).sum::<f64>() / gigabytes)
+}
+
+fn latency_of(metric: Metric, latency: &LatencyHistogram) -> Option<f64> {
+    if metric == Metric::LatencyMax {
+        return latency.max().map(microseconds);
+    }
+    percentile(latency, metric.latency_quantile()?)
+}
+
+/// A trial's figure of a metric, in the metric's unit; `None` where its kind of workload has no such figure or it is
+/// not known. Never NaN.
+pub(super) fn figure(kind: WorkloadKind<'_>, trial: &Trial, metric: Metric) -> Option<f64> {
+    let value = match kind {
+        WorkloadKind::Throughput(_) => {
+            let received = trial.throughput.as_ref()?;
+            match metric {
+                Metric::Throughput => megabytes_per_second(received)?,
+                Metric::Retransmits => received
+                    .retransmits()
+                    .or_else(|| trial.sender.as_ref()?.retransmits())?
+                    as f64,
+                Metric::CpuSecondsPerGb => cpu_seconds_per_gb(trial)?,
+                _ => return None,
+            }
+        }
+        WorkloadKind::Latency(_) => {
+            let result = trial.latency.as_ref()?;
+            match metric {
+                Metric::SendLagP99 => percentile(result.send_lag.as_ref()?, LAG_QUANTILE)?,
+                Metric::TransactionsPerSecond => result.transactions as f64 / result.seconds,
+                Metric::LoadThroughput => megabytes_per_second(trial.load.as_ref()?)?,
+                _ => latency_of(metric, &result.latency)?,
+            }
+        }
+    };
+    value.is_finite().then_some(value)
+}
+
+/// A metric's figure of each trial, in the order of blocks.
+///
+/// A percentile is given for all trials or for none: the trials with too few samples for it are the slow ones, and
+/// leaving just those out would flatter the path.
+pub(super) fn points(kind: WorkloadKind<'_>, trials: &[&Trial], metric: Metric) -> Vec<TrialPoint> {
+    let points: Vec<TrialPoint> = trials
+        .iter()
+        .filter_map(|trial| {
+            Some(TrialPoint {
+                block: trial.block,
+                value: figure(kind, trial, metric)?,
+            })
+        })
+        .collect();
+    if samples_needed(metric).is_some() && points.len() < trials.len() {
+        return Vec::new();
+    }
+    points
+}
+
+/// A metric's figure of all trials' histograms merged.
+pub(super) fn merged(
+    metric: Metric,
+    latency: Option<&LatencyHistogram>,
+    send_lag: Option<&LatencyHistogram>,
+) -> Option<f64> {
+    match metric {
+        Metric::SendLagP99 => percentile(send_lag?, LAG_QUANTILE),
+        _ => latency_of(metric, latency?),
+    }
+}
+
+/// Whether the generator bounds the latency: requests were sent so late against their schedule (p99) that it is more
+/// than half of the latency's p99.
+pub(super) fn generator_bound(
+    latency: Option<&LatencyHistogram>,
+    send_lag: Option<&LatencyHistogram>,
+) -> bool {
+    let p99 = |histogram: Option<&LatencyHistogram>| histogram?.quantile(LAG_QUANTILE);
+    matches!((p99(send_lag), p99(latency)), (Some(lag), Some(latency)) if lag > latency / 2)
+}
