@@ -1,5 +1,8 @@
 //! What provides places and launches workers in them.
 
+#[cfg(feature = "lab")]
+pub mod lab;
+
 use crate::{
     evidence::ObservationRequest,
     scenario::{Path, Place},

@@ -1,5 +1,7 @@
 //! Thin wrappers of system calls: the only room with `unsafe`.
 
 pub mod clock;
+pub mod fork;
+pub mod namespace;
 pub mod stop;
 pub mod usage;
