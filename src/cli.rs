@@ -1,1 +1,4 @@
-//! cli
+//! The command line: one file a subcommand.
+
+#[cfg(feature = "lab")]
+pub mod lab;

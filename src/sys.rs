@@ -5,3 +5,4 @@ pub mod fork;
 pub mod namespace;
 pub mod stop;
 pub mod usage;
+pub mod watch;

@@ -149,8 +149,7 @@ impl RunningLab {
             ProcessError::PidNamespace(source) => namespaces::refused(Kind::Pid, source).into(),
             error => LabError::Processes(error),
         })?;
-        let attachment =
-            Attachment::offer(name, &topology, &network, &processes).map_err(LabError::Offer)?;
+        let attachment = Attachment::offer(name, &topology, &network, &processes).map_err(LabError::Offer)?;
         Ok(Self {
             _attachment: attachment,
             processes,
@@ -203,6 +202,9 @@ impl RunningLab {
 fn unknown_place(place: &Place, places: impl Iterator<Item = Place>) -> LabError {
     LabError::UnknownPlace {
         place: place.to_string(),
-        places: places.map(|place| place.to_string()).collect::<Vec<_>>().join(", "),
+        places: places
+            .map(|place| place.to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }

@@ -1,5 +1,8 @@
 //! Namespaces of the calling thread: unshare(2), setns(2).
-#![expect(unsafe_code, reason = "system calls that rustix does not have, or not in a safe form")]
+#![expect(
+    unsafe_code,
+    reason = "system calls that rustix does not have, or not in a safe form"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};

@@ -139,11 +139,7 @@ pub(super) fn refused(kind: Kind, source: io::Error) -> NamespaceError {
             .ok()
             .map(|value| value.trim().to_owned())
     });
-    NamespaceError::Refused {
-        kind,
-        remedy,
-        source,
-    }
+    NamespaceError::Refused { kind, remedy, source }
 }
 
 /// What to do about a refusal, given a reader of sysctls.
@@ -208,13 +204,23 @@ mod tests {
     #[test]
     fn no_space_is_a_limit_not_a_disk() {
         let text = advice(Kind::Network, libc::ENOSPC, &[("user.max_net_namespaces", "0")]);
-        assert!(text.contains("user.max_net_namespaces is reached (it is 0 here)"), "{text}");
+        assert!(
+            text.contains("user.max_net_namespaces is reached (it is 0 here)"),
+            "{text}"
+        );
     }
 
     #[test]
     fn the_switch_that_forbids_is_named() {
-        let debian = advice(Kind::User, libc::EPERM, &[("kernel.unprivileged_userns_clone", "0")]);
-        assert!(debian.contains("sysctl kernel.unprivileged_userns_clone=1"), "{debian}");
+        let debian = advice(
+            Kind::User,
+            libc::EPERM,
+            &[("kernel.unprivileged_userns_clone", "0")],
+        );
+        assert!(
+            debian.contains("sysctl kernel.unprivileged_userns_clone=1"),
+            "{debian}"
+        );
         let apparmor = "kernel.apparmor_restrict_unprivileged_userns";
         let ubuntu = advice(Kind::User, libc::EPERM, &[(apparmor, "1")]);
         assert!(ubuntu.contains(&format!("sysctl {apparmor}=0")), "{ubuntu}");

@@ -4,15 +4,16 @@ use super::namespaces::{self, NamespaceError};
 use super::sysctls::{NamespaceKind, Record, SysctlSet};
 use super::topology::{BlockRoute, NodePlan, PodPlan, SubnetPlan, Topology};
 use crate::scenario::{Firewall, NicProfile, Place};
+use crate::units::Cidr4;
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::fdb::FdbEntryBuilder;
 use nlink::netlink::link::{BridgeLink, LinkConfig, LinkCreateExt as _, VethLink, VxlanLink};
 use nlink::netlink::neigh::Neighbor;
 use nlink::netlink::nftables::{BaseChain, Chain, CtState, Family, FilterHook, Policy, Priority, Rule};
-use nlink::netlink::route::Ipv4Route;
+use nlink::netlink::route::{Ipv4Route, ResolvedRouteInterfaces, RouteConfig};
 use nlink::netlink::tc::TbfConfig;
 use nlink::netlink::types::route::{RouteProtocol, RouteScope, RouteType};
-use nlink::netlink::{Batch, Connection, Ethtool, Nftables, Route};
+use nlink::netlink::{Batch, Connection, Ethtool, InterfaceRef, MessageBuilder, Nftables, Route};
 use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
@@ -64,7 +65,10 @@ impl NetlinkError {
         match self {
             Self::Step { source, .. } => {
                 source.is_not_supported()
-                    || matches!(source.errno().map(i32::abs), Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT))
+                    || matches!(
+                        source.errno().map(i32::abs),
+                        Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT)
+                    )
             }
             Self::Namespace(_) | Self::Thread(_) => false,
         }
@@ -191,28 +195,23 @@ async fn make_pod(
         site.route
             .batch()
             .add_address(Ipv4Address::with_index(device, pod.address, 32), device)
-            .add_route(
-                Ipv4Route::new(POD_GATEWAY, 32)
-                    .dev_index(device)
-                    .scope(RouteScope::Link),
-            )
-            .add_route(
-                Ipv4Route::new(Ipv4Addr::UNSPECIFIED, 0)
-                    .gateway(POD_GATEWAY)
-                    .dev_index(device),
-            ),
+            .add_route(Through(
+                Ipv4Route::from_addr(POD_GATEWAY, 32).scope(RouteScope::Link),
+                device,
+            ))
+            .add_route(Through(Ipv4Route::default_route().gateway(POD_GATEWAY), device)),
     )
     .await?;
     let host = node.index(&pod.host_device).await?;
     node.up(host, &pod.host_device).await?;
     node.run(
         "route to a pod",
-        node.route.batch().add_route(
-            Ipv4Route::new(pod.address, 32)
-                .dev_index(host)
+        node.route.batch().add_route(Through(
+            Ipv4Route::from_addr(pod.address, 32)
                 .scope(RouteScope::Link)
                 .protocol(FELIX),
-        ),
+            host,
+        )),
     )
     .await?;
     Ok(site)
@@ -231,7 +230,8 @@ impl Site {
         let namespace = namespaces::new_network()?;
         record.set_first(kind);
         // The socket belongs to the namespace that the thread is in now, whatever it enters next.
-        let route = Connection::<Route>::new().map_err(|source| step("open a netlink socket", name, source))?;
+        let route =
+            Connection::<Route>::new().map_err(|source| step("open a netlink socket", name, source))?;
         Ok(Self {
             name: name.to_owned(),
             namespace,
@@ -325,19 +325,21 @@ impl Site {
         switch: &Self,
     ) -> Result<u32, NetlinkError> {
         let subnet = &topology.subnets[plan.subnet];
-        self.plug(UNDERLAY, &format!("node{index}"), plan.subnet, &topology.nic, switch)
-            .await?;
+        self.plug(
+            UNDERLAY,
+            &format!("node{index}"),
+            plan.subnet,
+            &topology.nic,
+            switch,
+        )
+        .await?;
         let device = self.index(UNDERLAY).await?;
         self.run(
             "give eth0 its address and default route",
             self.route
                 .batch()
                 .add_address(subnet_address(device, plan.address, subnet), device)
-                .add_route(
-                    Ipv4Route::new(Ipv4Addr::UNSPECIFIED, 0)
-                        .gateway(subnet.router)
-                        .dev_index(device),
-                ),
+                .add_route(Through(Ipv4Route::default_route().gateway(subnet.router), device)),
         )
         .await?;
         Ok(device)
@@ -404,7 +406,12 @@ impl Site {
             .map_err(self.failed(format!("turn off {} of {device}", off.join(" and "))))
     }
 
-    async fn add_tunnel(&self, plan: &NodePlan, underlay: u32, nic: &NicProfile) -> Result<u32, NetlinkError> {
+    async fn add_tunnel(
+        &self,
+        plan: &NodePlan,
+        underlay: u32,
+        nic: &NicProfile,
+    ) -> Result<u32, NetlinkError> {
         self.add_up(
             "make vxlan.calico",
             VxlanLink::new(TUNNEL, VNI)
@@ -460,25 +467,18 @@ impl Site {
         }
         for some in topology.block_routes(node).chunks(BATCH) {
             let batch = some.iter().fold(self.route.batch(), |batch, route| {
-                batch.add_route(match *route {
-                    BlockRoute::Blackhole { block } => Ipv4Route::from_addr(block.network(), block.prefix())
-                        .route_type(RouteType::Blackhole)
-                        .protocol(FELIX),
+                let to = |block: Cidr4| Ipv4Route::from_addr(block.network(), block.prefix()).protocol(FELIX);
+                match *route {
+                    BlockRoute::Blackhole { block } => {
+                        batch.add_route(to(block).route_type(RouteType::Blackhole))
+                    }
                     BlockRoute::Underlay { block, node } => {
-                        Ipv4Route::from_addr(block.network(), block.prefix())
-                            .gateway(node)
-                            .dev_index(underlay)
-                            .onlink()
-                            .protocol(FELIX)
+                        batch.add_route(Through(to(block).gateway(node).onlink(), underlay))
                     }
                     BlockRoute::Tunnel { block, vtep } => {
-                        Ipv4Route::from_addr(block.network(), block.prefix())
-                            .gateway(vtep)
-                            .dev_index(tunnel)
-                            .onlink()
-                            .protocol(FELIX)
+                        batch.add_route(Through(to(block).gateway(vtep).onlink(), tunnel))
                     }
-                })
+                }
             });
             self.run("add routes to the blocks of other nodes", batch).await?;
         }
@@ -489,8 +489,7 @@ impl Site {
     async fn add_firewall(&self, firewall: &Firewall) -> Result<(), NetlinkError> {
         const TABLE: &str = "encapbench";
         namespaces::enter_network(&self.namespace)?;
-        let nftables =
-            Connection::<Nftables>::new().map_err(self.failed("open nftables' netlink socket"))?;
+        let nftables = Connection::<Nftables>::new().map_err(self.failed("open nftables' netlink socket"))?;
         let what = || self.failed("add packet filter rules (nftables)");
         let mut transaction = nftables.transaction().add_table(TABLE, Family::Inet);
         for (chain, hook) in [("forward", FilterHook::Forward), ("input", FilterHook::Input)] {
@@ -520,6 +519,31 @@ impl Site {
             });
         }
         transaction.commit(&nftables).await.map_err(what())
+    }
+}
+
+/// A route through a device. nlink's batch leaves a route's own `dev_index` out, so it is put in here.
+struct Through(Ipv4Route, u32);
+
+impl RouteConfig for Through {
+    fn device_ref(&self) -> Option<&InterfaceRef> {
+        None
+    }
+    fn multipath_device_refs(&self) -> Vec<Option<&InterfaceRef>> {
+        Vec::new()
+    }
+    fn family(&self) -> u8 {
+        self.0.family()
+    }
+    fn write_add(&self, builder: &mut MessageBuilder, _: &ResolvedRouteInterfaces) {
+        let interfaces = ResolvedRouteInterfaces {
+            oif: Some(self.1),
+            multipath: Vec::new(),
+        };
+        self.0.write_add(builder, &interfaces);
+    }
+    fn write_delete(&self, builder: &mut MessageBuilder) {
+        self.0.write_delete(builder);
     }
 }
 

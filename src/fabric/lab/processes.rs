@@ -151,8 +151,8 @@ impl Child {
         let mut status = lock(&self.status);
         if status.is_none() {
             let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-            *status = waitpid(pid, WaitOptions::NOHANG)?
-                .map(|(_, status)| ExitStatus::from_raw(status.as_raw() as i32));
+            *status =
+                waitpid(pid, WaitOptions::NOHANG)?.map(|(_, status)| ExitStatus::from_raw(status.as_raw()));
         }
         Ok(*status)
     }
@@ -207,10 +207,12 @@ impl LabProcess {
     /// Waits until it ends. May be cancelled and called again.
     ///
     /// # Errors
-    /// As waitpid(2), or where the calling task has no tokio runtime with I/O.
+    /// As waitpid(2).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O.
     pub async fn wait(&self) -> io::Result<ExitStatus> {
-        let ended = self.child.pidfd.try_clone()?;
-        let ended = tokio::io::unix::AsyncFd::with_interest(ended, tokio::io::Interest::READABLE)?;
+        let ended = crate::sys::watch::readable(self.child.pidfd.try_clone()?)?;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Ok(status);
@@ -253,7 +255,7 @@ struct Prepared {
 
 /// The thread that forks a lab's processes, and through which they are started.
 #[derive(Debug)]
-pub struct Processes {
+pub(super) struct Processes {
     requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
     pid_namespace: Arc<OwnedFd>,
@@ -264,7 +266,7 @@ impl Processes {
     ///
     /// # Errors
     /// Where the kernel refuses either.
-    pub fn start() -> Result<Self, ProcessError> {
+    pub(super) fn start() -> Result<Self, ProcessError> {
         Self::start_thread(None)
     }
 
@@ -272,7 +274,7 @@ impl Processes {
     ///
     /// # Errors
     /// Where the kernel refuses it.
-    pub fn join(pid_namespace: OwnedFd) -> Result<Self, ProcessError> {
+    pub(super) fn join(pid_namespace: OwnedFd) -> Result<Self, ProcessError> {
         Self::start_thread(Some(pid_namespace))
     }
 
@@ -304,7 +306,7 @@ impl Processes {
     }
 
     /// The PID namespace, for others to join.
-    pub fn pid_namespace(&self) -> BorrowedFd<'_> {
+    pub(super) fn pid_namespace(&self) -> BorrowedFd<'_> {
         self.pid_namespace.as_fd()
     }
 
@@ -312,7 +314,11 @@ impl Processes {
     ///
     /// # Errors
     /// Where there is no such program or the kernel refuses a step.
-    pub fn spawn(&self, network: &Arc<OwnedFd>, command: &Command) -> Result<LabProcess, ProcessError> {
+    pub(super) fn spawn(
+        &self,
+        network: &Arc<OwnedFd>,
+        command: &Command,
+    ) -> Result<LabProcess, ProcessError> {
         let (stdin, child_in) = connect(command.stdin, End::Read)?;
         let (stdout, child_out) = connect(command.stdout, End::Write)?;
         let (stderr, child_err) = connect(command.stderr, End::Write)?;
@@ -378,8 +384,8 @@ fn enter_pid_namespace(existing: Option<OwnedFd>) -> Result<(OwnedFd, Option<Fir
         return Ok((pid_namespace, None));
     }
     namespace::unshare(Namespace::Pid).map_err(ProcessError::PidNamespace)?;
-    let (watched, alive) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| ProcessError::First(e.into()))?;
+    let (watched, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| ProcessError::First(e.into()))?;
     let pid = fork::fork_first_process(watched.as_fd()).map_err(ProcessError::First)?;
     let process = child(pid)?;
     let pid_namespace = std::fs::File::open(format!("/proc/{pid}/ns/pid")).map_err(ProcessError::First)?;

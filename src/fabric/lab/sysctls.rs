@@ -47,23 +47,21 @@ impl Record {
     fn set(&mut self, namespace: NamespaceKind, name: &str, shown: &str, wanted: &str) {
         let file = format!("/proc/sys/net/{}", name.replace('.', "/"));
         let refused = fs::write(&file, wanted).err();
-        self.0
-            .entry((namespace, shown.to_owned()))
-            .or_insert_with(|| {
-                // As the kernel shows it, with blanks for tabs.
-                let is = fs::read_to_string(&file)
-                    .ok()
-                    .map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "));
-                if let (Some(error), true) = (refused, is.is_some()) {
-                    tracing::debug!("net.{name} stays {is:?} in the lab: {error}");
-                }
-                SysctlSet {
-                    namespace,
-                    name: shown.to_owned(),
-                    wanted: wanted.to_owned(),
-                    is,
-                }
-            });
+        self.0.entry((namespace, shown.to_owned())).or_insert_with(|| {
+            // As the kernel shows it, with blanks for tabs.
+            let is = fs::read_to_string(&file)
+                .ok()
+                .map(|value| value.split_whitespace().collect::<Vec<_>>().join(" "));
+            if let (Some(error), true) = (refused, is.is_some()) {
+                tracing::debug!("net.{name} stays {is:?} in the lab: {error}");
+            }
+            SysctlSet {
+                namespace,
+                name: shown.to_owned(),
+                wanted: wanted.to_owned(),
+                is,
+            }
+        });
     }
 
     /// What is set before a namespace has devices, which take over `default`.
@@ -80,7 +78,10 @@ impl Record {
         // Loose, as systemd sets it on hosts; `all` 0, since the larger of `all` and the device's counts. Felix makes
         // the pods' devices strict.
         set("ipv4.conf.all.rp_filter", "0");
-        set("ipv4.conf.default.rp_filter", if namespace == Node { "2" } else { "0" });
+        set(
+            "ipv4.conf.default.rp_filter",
+            if namespace == Node { "2" } else { "0" },
+        );
         set("ipv4.conf.all.proxy_arp", "0");
         set("ipv4.conf.default.proxy_arp", "0");
         set("ipv4.conf.all.send_redirects", "0");

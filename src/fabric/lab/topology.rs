@@ -84,7 +84,9 @@ pub enum TopologyError {
         prefix: u8,
     },
     /// An MTU that leaves less than IPv4 asks for inside the tunnel.
-    #[error("an MTU of {mtu} leaves {inside} bytes inside VXLAN: every IPv4 link carries at least 68 (RFC 791)")]
+    #[error(
+        "an MTU of {mtu} leaves {inside} bytes inside VXLAN: every IPv4 link carries at least 68 (RFC 791)"
+    )]
     MtuTooSmall {
         /// The NIC's MTU.
         mtu: u16,
@@ -416,7 +418,12 @@ struct Ranges {
 impl Ranges {
     fn choose(lab: &Lab) -> Result<Self, TopologyError> {
         let mut names = BTreeSet::new();
-        for node in lab.clusters.iter().flat_map(|c| &c.subnets).flat_map(|s| &s.nodes) {
+        for node in lab
+            .clusters
+            .iter()
+            .flat_map(|c| &c.subnets)
+            .flat_map(|s| &s.nodes)
+        {
             if !names.insert(node) {
                 return Err(TopologyError::DuplicateNode(node.clone()));
             }
@@ -425,7 +432,10 @@ impl Ranges {
             taken: [
                 ("0.0.0.0/8", "this network"),
                 ("127.0.0.0/8", "loopback"),
-                ("169.254.0.0/16", "link-local addresses, the pods' gateway among them"),
+                (
+                    "169.254.0.0/16",
+                    "link-local addresses, the pods' gateway among them",
+                ),
                 ("224.0.0.0/3", "multicast and reserved addresses"),
             ]
             .into_iter()
@@ -474,12 +484,11 @@ impl Ranges {
             let mut subnets = Vec::new();
             for (index, subnet) in cluster.subnets.iter().enumerate() {
                 let what = subnet_name(&cluster.name, index);
-                let cidr = match subnet.cidr {
-                    Some(cidr) => cidr,
-                    None => {
-                        let width = 32 - (subnet.nodes.len() + 3).next_power_of_two().ilog2() as u8;
-                        ranges.find(width.min(24), &[Ipv4Addr::new(10, number, 0, 0)], &what)?
-                    }
+                let cidr = if let Some(cidr) = subnet.cidr {
+                    cidr
+                } else {
+                    let width = 32 - (subnet.nodes.len() + 3).next_power_of_two().ilog2() as u8;
+                    ranges.find(width.min(24), &[Ipv4Addr::new(10, number, 0, 0)], &what)?
                 };
                 if room(cidr) < subnet.nodes.len() as u64 {
                     return Err(TopologyError::SubnetTooSmall {
