@@ -4,9 +4,9 @@ use crate::{
     evidence::{EvidenceState, RawEvidence, Verdict},
     measure::{
         CpuSeconds, Direction, LatencyHistogram, LatencyResult, MachineCpu, StreamResult, Techniques,
-        ThroughputResult,
+        ThroughputResult, machine::Host,
     },
-    run::{CongestionChoice, Host, Manifest, Outcome, Trial},
+    run::{CongestionChoice, Manifest, Outcome, Trial},
     scenario::{Case, Encapsulation, Path, Place, Scenario, WorkloadKind},
 };
 use std::{
