@@ -5,6 +5,7 @@
 mod cpu;
 mod latency;
 pub mod machine;
+pub mod network;
 mod throughput;
 
 pub use cpu::{CpuSeconds, MachineCpu};

@@ -5,6 +5,7 @@
 //! as wanted, and dropping it takes it down.
 
 mod attach;
+mod coordinated;
 mod namespaces;
 mod netlink;
 mod processes;
@@ -12,6 +13,7 @@ mod sysctls;
 mod topology;
 
 pub use attach::{AttachError, AttachedLab};
+pub use coordinated::LabFabric;
 pub use namespaces::{Kind, NamespaceError, enter_user_namespace};
 pub use netlink::{NetlinkError, POD_GATEWAY, TUNNEL, UNDERLAY, VNI, VXLAN_PORT};
 pub use processes::{Command, LabProcess, ProcessError, Stdio};

@@ -1,0 +1,228 @@
+//! The lab as a coordinator sees it: built afresh for each block, workers launched in its places.
+
+use super::{Command, LabError, LabProcess, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY};
+use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery};
+use crate::fabric::{Fabric, FabricError, Transport};
+use crate::scenario::{Case, Lab, Path, Place};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::unix::pipe;
+
+/// The lab of a run.
+#[derive(Debug)]
+pub struct LabFabric {
+    name: String,
+    lab: Lab,
+    places: BTreeSet<Place>,
+    topology: Topology,
+    program: PathBuf,
+    running: Option<RunningLab>,
+    description: BTreeMap<String, String>,
+}
+
+impl LabFabric {
+    /// The lab that `cases` need. Plans it, and builds nothing yet.
+    ///
+    /// # Errors
+    /// Where the scenario's lab can't be built, or this program's own file is not known.
+    pub fn new(name: &str, lab: &Lab, cases: &[Case]) -> Result<Self, FabricError> {
+        let places: BTreeSet<Place> = cases
+            .iter()
+            .flat_map(|case| [case.path.from.clone(), case.path.to.clone()])
+            .collect();
+        let topology = Topology::plan(lab, &places).map_err(|error| unable(&error.into()))?;
+        let program = std::env::current_exe()
+            .map_err(|error| FabricError::Unable(format!("can't find encapbench's own file: {error}")))?;
+        Ok(Self {
+            name: name.to_owned(),
+            lab: lab.clone(),
+            places,
+            topology,
+            program,
+            running: None,
+            description: BTreeMap::new(),
+        })
+    }
+
+    /// Starts workers from another file than this program's own, as a test must.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// The lab, while it is up.
+    pub const fn running(&self) -> Option<&RunningLab> {
+        self.running.as_ref()
+    }
+
+    /// What to look at on the node of `from` for packets from `from` to `to`.
+    fn question(&self, from: &Place, to: &Place) -> Result<(Place, ObservationRequest), FabricError> {
+        // A pod's packets are routed by its node as they come in by its veth.
+        let input_device = self
+            .topology
+            .pods
+            .iter()
+            .find(|pod| pod.place == *from)
+            .map(|pod| pod.host_device.clone());
+        let source = from.is_pod().then(|| self.address(from)).transpose()?;
+        let request = ObservationRequest {
+            devices: vec![
+                (UNDERLAY.to_owned(), DeviceRole::Underlay),
+                (TUNNEL.to_owned(), DeviceRole::Tunnel),
+            ],
+            routes: vec![RouteQuery {
+                destination: self.address(to)?,
+                source,
+                input_device,
+            }],
+        };
+        Ok((Place::Node(from.node().to_owned()), request))
+    }
+}
+
+impl Fabric for LabFabric {
+    async fn prepare(&mut self) -> Result<(), FabricError> {
+        self.release().await;
+        let (name, lab, places) = (self.name.clone(), self.lab.clone(), self.places.clone());
+        let built = tokio::task::spawn_blocking(move || RunningLab::build(&name, &lab, &places))
+            .await
+            .map_err(|error| FabricError::Failed(format!("the lab's build broke off: {error}")))?
+            .map_err(|error| unable(&error))?;
+        self.description = describe(&built);
+        self.running = Some(built);
+        Ok(())
+    }
+
+    async fn launch(&mut self, place: &Place) -> Result<Transport, FabricError> {
+        let lab = self
+            .running
+            .as_ref()
+            .ok_or_else(|| FabricError::Failed(format!("no lab is up to start a worker of {place} in")))?;
+        let command = Command::new(&self.program)
+            .args(["worker"])
+            .stdio(Stdio::Piped, Stdio::Piped, Stdio::Piped)
+            .own_group();
+        let mut process = lab.spawn(place, &command).map_err(|error| failed(&error))?;
+        let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(FabricError::Failed(format!("the worker of {place} has no pipes")));
+        };
+        let broken = |error| FabricError::Failed(format!("can't speak to the worker of {place}: {error}"));
+        let process = Arc::new(process);
+        reap(Arc::clone(&process));
+        Ok(Transport {
+            input: Box::new(sender(stdin).map_err(broken)?),
+            output: Box::new(receiver(stdout).map_err(broken)?),
+            errors: Box::new(receiver(stderr).map_err(broken)?),
+            kill: Box::new(move || {
+                if let Err(error) = process.kill() {
+                    tracing::warn!("can't kill process {}: {error}", process.pid());
+                }
+            }),
+        })
+    }
+
+    fn address(&self, place: &Place) -> Result<IpAddr, FabricError> {
+        self.topology
+            .address(place)
+            .map(IpAddr::V4)
+            .ok_or_else(|| FabricError::Failed(format!("the lab has no place {place}")))
+    }
+
+    fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
+        let mut seen = vec![self.question(&path.from, &path.to)?];
+        if path.from.node() != path.to.node() {
+            seen.push(self.question(&path.to, &path.from)?);
+        }
+        Ok(seen)
+    }
+
+    fn describe(&self) -> BTreeMap<String, String> {
+        self.description.clone()
+    }
+
+    async fn release(&mut self) {
+        if let Some(lab) = self.running.take()
+            && let Err(error) = tokio::task::spawn_blocking(move || drop(lab)).await
+        {
+            tracing::warn!("taking down the lab broke off: {error}");
+        }
+    }
+}
+
+/// Waits for a worker in the background, so that it doesn't stay a zombie for the rest of the block.
+fn reap(process: Arc<LabProcess>) {
+    tokio::spawn(async move {
+        match process.wait().await {
+            Ok(status) => tracing::debug!("process {} ended: {status}", process.pid()),
+            Err(error) => tracing::warn!("can't wait for process {}: {error}", process.pid()),
+        }
+    });
+}
+
+fn sender(fd: OwnedFd) -> std::io::Result<pipe::Sender> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    pipe::Sender::from_owned_fd(fd)
+}
+
+fn receiver(fd: OwnedFd) -> std::io::Result<pipe::Receiver> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    pipe::Receiver::from_owned_fd(fd)
+}
+
+/// What was built, for the manifest.
+fn describe(lab: &RunningLab) -> BTreeMap<String, String> {
+    let mut facts: BTreeMap<String, String> = lab
+        .sysctls()
+        .iter()
+        .filter_map(|sysctl| {
+            let kind = serde_json::to_value(sysctl.namespace).ok()?;
+            let key = format!("sysctl {} net.{}", kind.as_str()?, sysctl.name);
+            let value = match &sysctl.is {
+                None => "not there".to_owned(),
+                Some(is) if *is == sysctl.wanted => is.clone(),
+                Some(is) => format!("{is} (asked for {})", sysctl.wanted),
+            };
+            Some((key, value))
+        })
+        .collect();
+    let addresses = lab
+        .places()
+        .map(|(place, address)| (format!("address {place}"), address.to_string()));
+    facts.extend(addresses);
+    facts.insert("kind".to_owned(), "lab".to_owned());
+    facts
+}
+
+fn unable(error: &LabError) -> FabricError {
+    FabricError::Unable(told(error))
+}
+
+fn failed(error: &LabError) -> FabricError {
+    FabricError::Failed(told(error))
+}
+
+/// An error with its causes, and what to do about it.
+fn told(error: &LabError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some messages name their cause themselves.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    if let Some(remedy) = error.remedy() {
+        text.push_str("; ");
+        text.push_str(remedy);
+    }
+    text
+}

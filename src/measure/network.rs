@@ -1,0 +1,284 @@
+//! Devices and routes of the calling thread's network namespace, read over netlink; nothing is changed. Works wherever
+//! a worker runs, without privileges.
+
+use crate::evidence::{DeviceRole, DeviceSeen, RouteQuery, RouteSeen};
+use nlink::netlink::message::NLM_F_REQUEST;
+use nlink::netlink::messages::RouteMessage;
+use nlink::netlink::types::route::{RtMsg, RtaAttr};
+use nlink::netlink::{Connection, Ethtool, MessageBuilder, MessageIter, NlMsgType, Route};
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+
+/// The offloads that decide what an encapsulation costs, by ethtool's names, in alphabetical order.
+pub const OFFLOADS: [&str; 6] = [
+    "rx-gro",
+    "tx-checksum-ip-generic",
+    "tx-generic-segmentation",
+    "tx-tcp-segmentation",
+    "tx-udp_tnl-csum-segmentation",
+    "tx-udp_tnl-segmentation",
+];
+
+/// Why the kernel could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The kernel's answer.
+    #[error("can't read {what} over netlink")]
+    Netlink {
+        /// What was asked for.
+        what: String,
+        /// The answer.
+        #[source]
+        source: Box<nlink::Error>,
+    },
+    /// No thread to ask in.
+    #[error("can't run the thread that reads over netlink")]
+    Thread(#[source] io::Error),
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(nlink::Error) -> NetworkError {
+    let what = what.into();
+    move |source| NetworkError::Netlink {
+        what,
+        source: Box::new(source),
+    }
+}
+
+/// Counters, MTU and offloads of `devices`; one that is not there is left out. Blocks for about a millisecond; may be
+/// called with and without a tokio runtime.
+///
+/// # Errors
+/// Where netlink can't be used.
+pub fn devices(devices: &[(String, DeviceRole)]) -> Result<Vec<DeviceSeen>, NetworkError> {
+    apart(async || {
+        let route = connect()?;
+        // A kernel or sandbox without ethtool's family: offloads stay unknown.
+        let ethtool = Connection::<Ethtool>::new_async().await.ok();
+        let mut seen = Vec::new();
+        for (name, role) in devices {
+            let link = route
+                .get_link_by_name(name.as_str())
+                .await
+                .map_err(failed(format!("device {name}")))?;
+            let Some((link, stats)) = link.as_ref().and_then(|link| Some((link, link.stats()?))) else {
+                continue;
+            };
+            seen.push(DeviceSeen {
+                device: name.clone(),
+                role: *role,
+                rx_bytes: stats.rx_bytes(),
+                tx_bytes: stats.tx_bytes(),
+                dropped: stats.rx_dropped().saturating_add(stats.tx_dropped()),
+                mtu: link.mtu().unwrap_or(0),
+                offloads: offloads(ethtool.as_ref(), name).await,
+            });
+        }
+        Ok(seen)
+    })
+}
+
+async fn offloads(ethtool: Option<&Connection<Ethtool>>, device: &str) -> Vec<(String, bool)> {
+    let Some(ethtool) = ethtool else {
+        return Vec::new();
+    };
+    match ethtool.get_features_by_name(device).await {
+        Ok(features) => OFFLOADS
+            .iter()
+            .map(|name| ((*name).to_owned(), features.is_active(name)))
+            .collect(),
+        Err(error) => {
+            tracing::debug!("can't read the offloads of {device}: {error}");
+            Vec::new()
+        }
+    }
+}
+
+/// Which way the kernel would send packets, as `ip route get` tells, in the order of `queries`. Blocks for about a
+/// millisecond; may be called with and without a tokio runtime.
+///
+/// # Errors
+/// Where netlink can't be used; that there is no route is an answer.
+pub fn routes(queries: &[RouteQuery]) -> Result<Vec<RouteSeen>, NetworkError> {
+    apart(async || {
+        let route = connect()?;
+        let mut seen = Vec::new();
+        for query in queries {
+            seen.push(look_up(&route, query).await?);
+        }
+        Ok(seen)
+    })
+}
+
+async fn look_up(route: &Connection<Route>, query: &RouteQuery) -> Result<RouteSeen, NetworkError> {
+    let mut seen = RouteSeen {
+        query: query.clone(),
+        device: None,
+        gateway: None,
+        mtu: None,
+        error: None,
+    };
+    let input = match &query.input_device {
+        None => None,
+        Some(name) => {
+            let link = route
+                .get_link_by_name(name.as_str())
+                .await
+                .map_err(failed(format!("device {name}")))?;
+            let Some(link) = link else {
+                seen.error = Some(format!("there is no device {name}"));
+                return Ok(seen);
+            };
+            Some(link.ifindex())
+        }
+    };
+    let what = || failed(format!("the route to {}", query.destination));
+    match ask(route, query, input).await.map_err(what())? {
+        Err(error) => seen.error = Some(error.to_string()),
+        Ok(found) => {
+            seen.gateway = found.gateway().copied();
+            seen.mtu = found.metrics().and_then(|metrics| metrics.mtu);
+            if let Some(index) = found.oif() {
+                let link = route.get_link_by_index(index).await.map_err(what())?;
+                seen.device = link.and_then(|link| link.name().map(str::to_owned));
+            }
+            if seen.device.is_none() {
+                seen.error = Some(format!("the route is of type {:?}", found.route_type()));
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// RTM_GETROUTE (rtnetlink(7)). nlink's own lookup takes neither a source nor an input device.
+async fn ask(
+    route: &Connection<Route>,
+    query: &RouteQuery,
+    input: Option<u32>,
+) -> nlink::Result<io::Result<RouteMessage>> {
+    let mut message = RtMsg::new();
+    let (family, length) = family(query.destination);
+    message.rtm_family = family;
+    message.rtm_dst_len = length;
+    if query.source.is_some() {
+        message.rtm_src_len = length;
+    }
+    let mut request = MessageBuilder::new(NlMsgType::RTM_GETROUTE, NLM_F_REQUEST);
+    request.append(&message);
+    append_address(&mut request, RtaAttr::Dst, query.destination);
+    if let Some(source) = query.source {
+        append_address(&mut request, RtaAttr::Src, source);
+    }
+    if let Some(input) = input {
+        request.append_attr_u32(RtaAttr::Iif as u16, input);
+    }
+    let socket = route.socket();
+    let number = socket.next_seq();
+    request.set_seq(number);
+    request.set_pid(socket.pid());
+    socket.send(&request.finish()).await?;
+    loop {
+        let answer = socket.recv_unicast().await?;
+        for message in MessageIter::new(&answer) {
+            let (header, payload) = message?;
+            if header.nlmsg_seq != number {
+                continue;
+            }
+            if header.is_error() {
+                // struct nlmsgerr begins with the negative error number.
+                let errno = payload.first_chunk().copied().map_or(0, i32::from_ne_bytes);
+                return Ok(Err(io::Error::from_raw_os_error(errno.saturating_neg())));
+            }
+            return Ok(Ok(route.parse_response(&answer)?));
+        }
+    }
+}
+
+const fn family(address: IpAddr) -> (u8, u8) {
+    match address {
+        IpAddr::V4(_) => (libc::AF_INET as u8, 32),
+        IpAddr::V6(_) => (libc::AF_INET6 as u8, 128),
+    }
+}
+
+fn append_address(request: &mut MessageBuilder, attribute: RtaAttr, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => request.append_attr(attribute as u16, &address.octets()),
+        IpAddr::V6(address) => request.append_attr(attribute as u16, &address.octets()),
+    }
+}
+
+fn connect() -> Result<Connection<Route>, NetworkError> {
+    Connection::<Route>::new().map_err(failed("devices and routes"))
+}
+
+/// Runs `work` on a runtime and a thread of its own, which is in the calling thread's network namespace: a runtime
+/// can't be started where one is running already.
+fn apart<T, W, F>(work: W) -> Result<T, NetworkError>
+where
+    T: Send,
+    W: FnOnce() -> F + Send,
+    F: Future<Output = Result<T, NetworkError>>,
+{
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("netlink".to_owned())
+            .spawn_scoped(scope, || {
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(NetworkError::Thread)?
+                    .block_on(work())
+            })
+            .map_err(NetworkError::Thread)?
+            .join()
+            .map_err(|_| NetworkError::Thread(io::Error::other("it panicked")))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{devices, routes};
+    use crate::evidence::{DeviceRole, RouteQuery};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    #[test]
+    fn loopback_counts_what_it_carries() {
+        use std::io::{Read as _, Write as _};
+        let asked = [
+            ("lo".to_owned(), DeviceRole::Underlay),
+            ("no-such-device".to_owned(), DeviceRole::Tunnel),
+        ];
+        let before = devices(&asked).unwrap();
+        assert_eq!(before.len(), 1, "a device that is not there is left out");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut receiver = listener.accept().unwrap().0;
+        sender.write_all(&[7; 10_000]).unwrap();
+        receiver.read_exact(&mut [0; 10_000]).unwrap();
+        let after = devices(&asked).unwrap();
+        assert!(after[0].tx_bytes >= before[0].tx_bytes + 10_000);
+        assert_eq!(after[0].offloads.len(), 6);
+    }
+
+    #[tokio::test]
+    async fn routes_are_looked_up_inside_a_runtime_too() {
+        let query = |destination: Ipv4Addr, input: Option<&str>| RouteQuery {
+            destination: destination.into(),
+            source: None,
+            input_device: input.map(str::to_owned),
+        };
+        let seen = routes(&[
+            query(Ipv4Addr::LOCALHOST, None),
+            query(Ipv4Addr::LOCALHOST, Some("no-such-device")),
+        ])
+        .unwrap();
+        assert_eq!(seen[0].device.as_deref(), Some("lo"));
+        assert_eq!(seen[0].error, None);
+        assert_eq!(seen[1].device, None);
+        assert_eq!(
+            seen[1].error.as_deref(),
+            Some("there is no device no-such-device")
+        );
+    }
+}
