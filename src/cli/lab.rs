@@ -6,6 +6,7 @@ use crate::fabric::lab::{
 };
 use crate::scenario::{Place, Scenario};
 use crate::sys::fork;
+use crate::worker::protocol::chain;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
@@ -57,20 +58,9 @@ struct Failure {
 
 impl Failure {
     fn new(code: u8, error: &dyn Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
-            // Some messages name their cause themselves.
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
         Self {
             code,
-            text,
+            text: chain(error),
             remedy: None,
         }
     }

@@ -4,8 +4,8 @@ use super::{Command, LabError, LabProcess, RunningLab, Stdio, TUNNEL, Topology, 
 use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery};
 use crate::fabric::{Fabric, FabricError, Transport};
 use crate::scenario::{Case, Lab, Path, Place};
+use crate::worker::protocol::chain;
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -209,17 +209,7 @@ fn failed(error: &LabError) -> FabricError {
 
 /// An error with its causes, and what to do about it.
 fn told(error: &LabError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Some messages name their cause themselves.
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
+    let mut text = chain(error);
     if let Some(remedy) = error.remedy() {
         text.push_str("; ");
         text.push_str(remedy);
