@@ -26,6 +26,8 @@ use netlink::Network;
 use processes::Processes;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// Why a lab could not be built or used.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +150,7 @@ impl RunningLab {
             error => LabError::Network(error),
         })?;
         let processes = Processes::start().map_err(|error| match error {
-            ProcessError::PidNamespace(source) => namespaces::refused(Kind::Pid, source).into(),
+            ProcessError::PidNamespace(source) => namespaces::refused(Kind::Pid, &source).into(),
             error => LabError::Processes(error),
         })?;
         let attachment = Attachment::offer(name, &topology, &network, &processes).map_err(LabError::Offer)?;
@@ -182,18 +184,40 @@ impl RunningLab {
         self.topology.address(place).map(IpAddr::V4)
     }
 
+    /// Calls `work` in a thread of its own that is in `place`'s network namespace: sockets made there are the place's,
+    /// and `measure::network` sees the place's devices.
+    ///
+    /// # Errors
+    /// Where there is no such place, or its namespace can't be entered.
+    pub fn within<T: Send>(&self, place: &Place, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
+        let network = self.network_of(place)?;
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("lab-within".to_owned())
+                .spawn_scoped(scope, || {
+                    namespaces::enter_network(network)?;
+                    Ok(work())
+                })
+                .map_err(|source| LabError::Network(NetlinkError::Thread(source)))?
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn network_of(&self, place: &Place) -> Result<&Arc<OwnedFd>, LabError> {
+        self.network
+            .places
+            .get(place)
+            .ok_or_else(|| unknown_place(place, self.topology.places().map(|(place, _)| place)))
+    }
+
     /// Starts `command` in `place`; returns once the program runs. It dies with the lab.
     ///
     /// # Errors
     /// Where there is no such place or program, or the kernel refuses.
     pub fn spawn(&self, place: &Place, command: &Command) -> Result<LabProcess, LabError> {
-        let network = self
-            .network
-            .places
-            .get(place)
-            .ok_or_else(|| unknown_place(place, self.topology.places().map(|(place, _)| place)))?;
         self.processes
-            .spawn(network, command)
+            .spawn(self.network_of(place)?, command)
             .map_err(|source| LabError::Process {
                 place: place.to_string(),
                 source,

@@ -12,15 +12,12 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
     /// The kernel gave no namespace.
-    #[error("the kernel gives no {kind} namespace ({source}): {remedy}")]
+    #[error("the kernel gives no {kind} namespace: {remedy}")]
     Refused {
         /// What was asked for.
         kind: Kind,
-        /// What to do about it.
+        /// Why, and what to do about it. The kernel's own words ("no space left on device") would mislead.
         remedy: String,
-        /// The kernel's answer.
-        #[source]
-        source: io::Error,
     },
     /// The user namespace came, but ids could not be mapped into it.
     #[error("can't map the user to root in a user namespace by {file}: run as root instead")]
@@ -85,7 +82,7 @@ pub fn enter_user_namespace() -> Result<(), NamespaceError> {
         return Ok(());
     }
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    namespace::unshare(Namespace::User).map_err(|source| refused(Kind::User, source))?;
+    namespace::unshare(Namespace::User).map_err(|error| refused(Kind::User, &error))?;
     // Without this an unprivileged process may not map its group (user_namespaces(7)).
     write("/proc/self/setgroups", "deny")?;
     write("/proc/self/uid_map", &format!("0 {} 1", uid.as_raw()))?;
@@ -111,7 +108,7 @@ fn has_capabilities() -> bool {
 /// # Errors
 /// Where the kernel refuses: with the limit that stands against it, and what to do.
 pub(super) fn new_network() -> Result<Arc<OwnedFd>, NamespaceError> {
-    namespace::unshare(Namespace::Net).map_err(|source| refused(Kind::Network, source))?;
+    namespace::unshare(Namespace::Net).map_err(|error| refused(Kind::Network, &error))?;
     let file = "/proc/thread-self/ns/net";
     File::open(file)
         .map(|file| Arc::new(file.into()))
@@ -133,13 +130,13 @@ pub(super) fn enter_network(network: &OwnedFd) -> Result<(), NamespaceError> {
 }
 
 /// A refusal, with its likely cause on this machine.
-pub(super) fn refused(kind: Kind, source: io::Error) -> NamespaceError {
-    let remedy = remedy(kind, &source, |name| {
+pub(super) fn refused(kind: Kind, error: &io::Error) -> NamespaceError {
+    let remedy = remedy(kind, error, |name| {
         fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")))
             .ok()
             .map(|value| value.trim().to_owned())
     });
-    NamespaceError::Refused { kind, remedy, source }
+    NamespaceError::Refused { kind, remedy }
 }
 
 /// What to do about a refusal, given a reader of sysctls.
