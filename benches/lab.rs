@@ -1,7 +1,6 @@
 //! How long a lab takes to come up and to go: the usual one of 3 nodes and 6 pods, and one of 50 nodes and 100 pods.
 //! `cargo bench --bench lab`; builds namespaces, so as an ordinary user it needs user namespaces.
 
-#![expect(missing_docs, reason = "criterion's macros make functions without")]
 #![expect(clippy::print_stderr, reason = "a bench that can't run says so")]
 
 use criterion::{Criterion, criterion_group};

@@ -224,7 +224,11 @@ fn shell(
     let program = std::env::var_os("SHELL")
         .filter(|shell| Path::new(shell).exists())
         .unwrap_or_else(|| "/bin/sh".into());
-    Command::new(program).env("PS1", format!("[{name}:{place}] \\w \\$ "))
+    // Expanded at each prompt, by bash and by plain sh; bash's start-up files set their own before the first.
+    let prompt = "[$ENCAPBENCH_PLACE] $PWD # ";
+    Command::new(program)
+        .env("PS1", prompt)
+        .env("PROMPT_COMMAND", format!("PS1='{prompt}'; unset PROMPT_COMMAND"))
 }
 
 /// As shells tell it: a signal's number above 128.

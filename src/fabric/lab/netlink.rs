@@ -104,7 +104,22 @@ pub(super) fn build(topology: &Topology) -> Result<Network, NetlinkError> {
     })
 }
 
+/// Each place holds one descriptor while the lab is up, and three more while it is built.
+fn allow_descriptors(topology: &Topology) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = 256 + 4 * (topology.nodes.len() + topology.pods.len()) as u64;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let current = Some(maximum.map_or(needed, |maximum| maximum.min(needed)));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, maximum }) {
+        tracing::warn!("can't raise the limit of open files to {needed}: {error}");
+    }
+}
+
 async fn make(topology: &Topology) -> Result<Network, NetlinkError> {
+    allow_descriptors(topology);
     let mut record = Record::default();
     let switch = Site::new("the switch", NamespaceKind::Switch, &mut record)?;
     for index in 0..topology.subnets.len() {
