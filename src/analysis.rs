@@ -14,11 +14,15 @@ mod warnings;
 pub use drift::{Trend, trend};
 pub use figures::samples_needed;
 pub use order_statistics::{LEAST_FOR_INTERVAL, MedianRanks, estimate, median, median_ranks};
-pub use pairs::{log_ratio_interval, paired_ratios, relative, smallest_difference};
+pub use pairs::{
+    difference, log_ratio_interval, paired_differences, paired_ratios, relative, smallest_difference,
+};
 pub use summarise::summarise;
 pub use summary::{CaseSummary, Estimate, Flag, FlagKind, Row, Summary, TrialPoint};
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+pub(crate) mod simulation;
 #[cfg(test)]
 mod tests;

@@ -101,3 +101,6 @@ fn normal_p(ordered: &[TrialPoint], score: i64) -> f64 {
     let z = (score.abs() - 1).max(0) as f64 / variance.sqrt();
     (2.0 * Normal::standard().sf(z)).min(1.0)
 }
+
+#[cfg(test)]
+mod tests;

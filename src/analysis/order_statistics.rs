@@ -84,3 +84,6 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
         coverage: ranks.map_or(0.0, |ranks| ranks.coverage),
     })
 }
+
+#[cfg(test)]
+mod tests;

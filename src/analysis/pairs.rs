@@ -39,6 +39,28 @@ pub fn relative(base: &CaseSummary, of: &CaseSummary, metric: Metric) -> Option<
     estimate(&values(&paired_ratios(base.points(metric), of.points(metric))))
 }
 
+/// The difference of `of` from `base` in each block that has both, in the order of `of` and the metric's unit: how much
+/// latency a path adds at a percentile, say.
+pub fn paired_differences(base: &[TrialPoint], of: &[TrialPoint]) -> Vec<TrialPoint> {
+    of.iter()
+        .filter_map(|point| {
+            let under = base.iter().find(|under| under.block == point.block)?;
+            Some(TrialPoint {
+                block: point.block,
+                value: point.value - under.value,
+            })
+        })
+        .collect()
+}
+
+/// The median of the paired differences of a metric of `of` from `base`, with its interval; `None` without a pair.
+pub fn difference(base: &CaseSummary, of: &CaseSummary, metric: Metric) -> Option<Estimate> {
+    estimate(&values(&paired_differences(
+        base.points(metric),
+        of.points(metric),
+    )))
+}
+
 /// The values of points.
 pub(super) fn values(points: &[TrialPoint]) -> Vec<f64> {
     points.iter().map(|point| point.value).collect()
@@ -88,9 +110,15 @@ pub fn smallest_difference(ratios: &[f64]) -> Option<f64> {
     if deviation < LEAST_SCATTER {
         return None;
     }
-    let ranks = median_ranks(ratios.len(), CONFIDENCE)?;
+    detectable(ratios.len(), deviation).map(f64::exp_m1)
+}
+
+/// The logarithm of the ratio that `count` blocks show with a probability of [`POWER`], at a known deviation of the
+/// logarithms.
+pub(super) fn detectable(count: usize, deviation: f64) -> Option<f64> {
+    let ranks = median_ranks(count, CONFIDENCE)?;
     let power = |side: f64| {
-        Binomial::new(side, ratios.len() as u64).map_or(0.0, |binomial| binomial.sf(ranks.upper as u64 - 1))
+        Binomial::new(side, count as u64).map_or(0.0, |binomial| binomial.sf(ranks.upper as u64 - 1))
     };
     // Bisection: the power rises with the probability of lying on the right side.
     let (mut low, mut high) = (0.5, 1.0);
@@ -102,6 +130,8 @@ pub fn smallest_difference(ratios: &[f64]) -> Option<f64> {
             high = middle;
         }
     }
-    let delta = deviation * Normal::standard().inverse_cdf(low);
-    Some(delta.exp_m1())
+    Some(deviation * Normal::standard().inverse_cdf(low))
 }
+
+#[cfg(test)]
+mod tests;
