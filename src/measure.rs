@@ -8,6 +8,6 @@ pub mod machine;
 pub mod network;
 mod throughput;
 
-pub use cpu::{CpuSeconds, MachineCpu};
+pub use cpu::{CpuSeconds, MachineCpu, ProcessCpu, process_cpu};
 pub use latency::{HistogramError, LatencyHistogram, LatencyResult};
 pub use throughput::{Direction, Sample, StreamResult, TcpSample, Techniques, ThroughputResult};

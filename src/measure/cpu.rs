@@ -1,6 +1,8 @@
 //! CPU time of machines and processes.
 
+use crate::sys::usage;
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// CPU time by what it was spent on, in seconds, over all cores (`/proc/stat`, proc(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -50,4 +52,36 @@ pub struct MachineCpu {
     pub cores: u32,
     /// What the whole machine spent.
     pub cpu: CpuSeconds,
+}
+
+/// CPU time of this process, all its threads together, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct ProcessCpu {
+    /// In user code.
+    pub user_seconds: f64,
+    /// In the kernel on its behalf; soft interrupts count to the machine only.
+    pub system_seconds: f64,
+}
+
+impl ProcessCpu {
+    /// What was spent from `earlier` to now.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            user_seconds: (self.user_seconds - earlier.user_seconds).max(0.0),
+            system_seconds: (self.system_seconds - earlier.system_seconds).max(0.0),
+        }
+    }
+}
+
+/// CPU time of this process since it began (getrusage(2)), to a microsecond.
+///
+/// # Errors
+/// Never on Linux; the call itself can fail.
+pub fn process_cpu() -> io::Result<ProcessCpu> {
+    let time = usage::cpu_time()?;
+    Ok(ProcessCpu {
+        user_seconds: time.user.as_secs_f64(),
+        system_seconds: time.system.as_secs_f64(),
+    })
 }
