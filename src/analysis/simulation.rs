@@ -2,7 +2,7 @@
 //!
 //! Each world draws runs whose true median is known, and counts how often the interval holds it. The order statistics'
 //! coverage is exact for any continuous distribution, so what is counted must agree with what [`estimate`] says, not
-//! just be above 95 %. `SIMULATION_RUNS=100000` in the environment makes a finer count than the quick one.
+//! just be above 95 %. `SIMULATION_RUNS=100000` in the compiler's environment makes a finer count than the quick one.
 
 use super::{
     TrialPoint, estimate, log_ratio_interval, median_ranks, paired_differences, paired_ratios,
@@ -36,8 +36,7 @@ impl Draws {
 
 /// How many runs a world draws.
 pub(crate) fn runs(quick: usize) -> usize {
-    std::env::var("SIMULATION_RUNS")
-        .ok()
+    option_env!("SIMULATION_RUNS")
         .and_then(|runs| runs.parse().ok())
         .unwrap_or(quick)
 }
