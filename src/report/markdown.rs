@@ -1,0 +1,222 @@
+//! `report.md`: for a pull request or a chat.
+
+use super::{
+    digits::UNKNOWN,
+    labels::{code, markdown as esc},
+    view::{Figure, PERCENTILES, View},
+};
+use std::fmt::Write as _;
+
+/// A table: names of columns, a trailing `:` for those of figures.
+fn header(out: &mut String, columns: &[&str]) {
+    let names: Vec<&str> = columns.iter().map(|name| name.trim_end_matches(':')).collect();
+    let rules: Vec<&str> = columns
+        .iter()
+        .map(|name| if name.ends_with(':') { "---:" } else { "---" })
+        .collect();
+    row(out, &names);
+    row(out, &rules);
+}
+
+fn row<T: AsRef<str>>(out: &mut String, cells: &[T]) {
+    for cell in cells {
+        out.push_str("| ");
+        out.push_str(cell.as_ref());
+        out.push(' ');
+    }
+    out.push_str("|\n");
+}
+
+fn figure(figure: Option<&Figure>) -> String {
+    figure.map_or_else(
+        || UNKNOWN.to_owned(),
+        |figure| format!("{} ({})", figure.text, figure.spread_in_words()),
+    )
+}
+
+pub(super) fn write(view: &View) -> String {
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "# {}\n\n{}: {}\n",
+        esc(&view.title),
+        esc(&view.scenario),
+        esc(&view.what)
+    );
+    for matrix in &view.matrices {
+        let _ = writeln!(
+            out,
+            "## Throughput: {}\n\n{}. Median of the trials, with its 95 % interval.\n",
+            esc(&matrix.workload),
+            esc(&matrix.what)
+        );
+        header(
+            &mut out,
+            &["path", "MB/s:", "relative:", "reference:", "trials:", "evidence"],
+        );
+        for line in &matrix.lines {
+            let relative = match &line.relative {
+                Some(relative) => format!("{} × ({})", relative.text, relative.spread_in_words()),
+                None if line.base => "1 ×".to_owned(),
+                None => UNKNOWN.to_owned(),
+            };
+            let mut evidence = line.evidence.clone();
+            if !line.left_out.is_empty() {
+                let _ = write!(evidence, " ({})", line.left_out);
+            }
+            row(
+                &mut out,
+                &[
+                    esc(&line.path),
+                    figure(line.throughput.as_ref()),
+                    relative,
+                    line.reference.as_ref().map_or_else(String::new, |reference| {
+                        reference.relative.as_ref().map_or_else(
+                            || reference.text.clone(),
+                            |relative| format!("{} ({relative} ×)", reference.text),
+                        )
+                    }),
+                    line.throughput
+                        .as_ref()
+                        .map_or_else(|| "0".to_owned(), |figure| figure.count.to_string()),
+                    evidence,
+                ],
+            );
+        }
+        out.push('\n');
+        if let Some(base) = &matrix.relative_to {
+            let _ = writeln!(
+                out,
+                "Relative: the ratio to {}, paired within each block.\n",
+                esc(base)
+            );
+        }
+        if let Some(reason) = &matrix.no_interval {
+            let _ = writeln!(out, "{}\n", esc(reason));
+        }
+    }
+    if let Some(state) = &view.gate_state {
+        let _ = writeln!(out, "## Gates: {state}\n");
+        header(&mut out, &["gate", "verdict", "why"]);
+        for gate in &view.gates {
+            row(
+                &mut out,
+                &[esc(&gate.name), format!("**{}**", gate.state), esc(&gate.message)],
+            );
+        }
+        out.push('\n');
+    }
+    if !view.warnings.is_empty() {
+        out.push_str("## Warnings\n\n");
+        for warning in &view.warnings {
+            let _ = writeln!(out, "- {}", esc(warning));
+        }
+        out.push('\n');
+    }
+    for table in &view.latency {
+        let _ = writeln!(
+            out,
+            "## Latency: {} (µs)\n\n{}.\n",
+            esc(&table.workload),
+            esc(&table.what)
+        );
+        header(
+            &mut out,
+            &["path", "p50:", "p99:", "p99.9:", "max:", "1/s:", "load MB/s:"],
+        );
+        for line in &table.lines {
+            let percentile = |name: &str| {
+                let Some(index) = PERCENTILES.iter().position(|(_, of)| *of == name) else {
+                    return String::new();
+                };
+                match (line.percentiles.get(index), line.merged.get(index)) {
+                    (Some(None), Some(Some(merged))) => format!("{merged} (all trials merged)"),
+                    (known, _) => figure(known.and_then(Option::as_ref)),
+                }
+            };
+            row(
+                &mut out,
+                &[
+                    esc(&line.path),
+                    percentile("p50"),
+                    percentile("p99"),
+                    percentile("p99.9"),
+                    percentile("max"),
+                    line.transactions
+                        .as_ref()
+                        .map_or_else(|| UNKNOWN.to_owned(), |figure| figure.text.clone()),
+                    line.load
+                        .as_ref()
+                        .map_or_else(String::new, |figure| figure.text.clone()),
+                ],
+            );
+        }
+        out.push('\n');
+        if let Some(reason) = &table.no_interval {
+            let _ = writeln!(out, "{}\n", esc(reason));
+        }
+        for line in table.lines.iter().filter(|line| line.generator_bound) {
+            let _ = writeln!(out, "{} is bound by the generator.\n", esc(&line.path));
+        }
+    }
+    if view.cost.iter().any(|line| line.cpu.is_some()) {
+        out.push_str("## Cost\n\n");
+        header(&mut out, &["path", "workload", "CPU s/GB:", "retransmits:"]);
+        for line in &view.cost {
+            row(
+                &mut out,
+                &[
+                    esc(&line.path),
+                    esc(&line.workload),
+                    figure(line.cpu.as_ref()),
+                    figure(line.retransmits.as_ref()),
+                ],
+            );
+        }
+        out.push('\n');
+    }
+    out.push_str(
+        "## Evidence\n\nBytes on the sender's devices over the payload, least to most of the trials.\n\n",
+    );
+    header(
+        &mut out,
+        &[
+            "path",
+            "expected",
+            "verdicts",
+            "tunnel:",
+            "underlay:",
+            "route",
+            "path MTU:",
+            "MSS:",
+        ],
+    );
+    for path in &view.evidence {
+        row(
+            &mut out,
+            &[
+                esc(&path.path),
+                path.expected.clone(),
+                path.verdicts.clone(),
+                path.tunnel_share.clone(),
+                path.underlay_share.clone(),
+                code(&path.route),
+                path.path_mtu.clone(),
+                path.mss.clone(),
+            ],
+        );
+    }
+    out.push('\n');
+    for path in view.evidence.iter().filter(|path| !path.reasons.is_empty()) {
+        for reason in &path.reasons {
+            let _ = writeln!(out, "- {}: {}", esc(&path.path), esc(reason));
+        }
+    }
+    out.push_str("\n## Environment\n\n");
+    header(&mut out, &["what", "value"]);
+    for fact in &view.environment {
+        row(&mut out, &[esc(&fact.name), esc(&fact.value)]);
+    }
+    let _ = writeln!(out, "\nTo do it again:\n\n    {}", view.command);
+    out
+}

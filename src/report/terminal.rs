@@ -1,0 +1,404 @@
+//! What a terminal shows of a run: the matrix first, then latency, cost, gates and warnings.
+
+use super::{
+    digits::UNKNOWN,
+    view::{Figure, LatencyTable, Matrix, PERCENTILES, View},
+};
+use crate::gate::GateState;
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, Width,
+};
+use comfy_table::{ContentLineStyle, LineStyle};
+use owo_colors::OwoColorize as _;
+use std::fmt::Write as _;
+
+/// From this width on, the intervals of ratios and of latency are shown.
+const WIDE: usize = 96;
+/// Narrower than this nothing can be shown sensibly.
+const NARROWEST: usize = 60;
+
+/// A rule below the header, and nothing else.
+const STYLE: TableStyle = TableStyle::new()
+    .header_lines(ContentLineStyle::none())
+    .header_separator(LineStyle::none().fill('─').junction('─'));
+
+struct Page {
+    out: String,
+    width: usize,
+    colour: bool,
+}
+
+impl Page {
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
+    fn heading(&mut self, text: &str) {
+        self.out.push('\n');
+        for line in wrap(text, self.width, "") {
+            let line = if self.colour {
+                line.bold().to_string()
+            } else {
+                line
+            };
+            self.line(&line);
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        for line in wrap(text, self.width, "  ") {
+            let line = if self.colour {
+                line.dimmed().to_string()
+            } else {
+                line
+            };
+            self.line(&line);
+        }
+    }
+
+    /// Whether there is room for all columns.
+    const fn wide(&self) -> bool {
+        self.width >= WIDE
+    }
+
+    fn table(&self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table
+            .load_style(STYLE)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(self.width).unwrap_or(u16::MAX))
+            .set_header(header.iter().map(|text| {
+                let cell = Cell::new(text);
+                if self.colour {
+                    cell.add_attribute(Attribute::Dim)
+                } else {
+                    cell
+                }
+            }));
+        if self.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table
+    }
+
+    /// Ends a table: the first column is of words, the others are of figures and don't wrap where that can be.
+    fn finish(&mut self, mut table: Table, words: &[usize]) {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+            if words.contains(&column.index) {
+                column.set_cell_alignment(CellAlignment::Left);
+            } else {
+                column.set_cell_alignment(CellAlignment::Right);
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        if let Some(first) = table.column_mut(0) {
+            first.set_constraint(ColumnConstraint::UpperBoundary(Width::Percentage(40)));
+        }
+        let text = table.trim_fmt();
+        self.line(&text);
+    }
+}
+
+/// Breaks text between words to lines of at most `width` columns, each after `indent`.
+fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = indent.to_owned();
+    let mut length = indent.len();
+    for word in text.split_whitespace() {
+        let size = word.chars().count();
+        if length > indent.len() && length + 1 + size > width {
+            lines.push(std::mem::replace(&mut line, indent.to_owned()));
+            length = indent.len();
+        }
+        if length > indent.len() {
+            line.push(' ');
+            length += 1;
+        }
+        line.push_str(word);
+        length += size;
+    }
+    lines.push(line);
+    lines
+}
+
+fn state_colour(state: &str) -> Option<Color> {
+    match state {
+        "confirmed" | "pass" => Some(Color::Green),
+        "contradicted" | "fail" => Some(Color::Red),
+        "unknown" | "inconclusive" => Some(Color::Yellow),
+        _ => None,
+    }
+}
+
+fn text(figure: Option<&Figure>) -> String {
+    figure.map_or_else(|| UNKNOWN.to_owned(), |figure| figure.text.clone())
+}
+
+/// A name for a column of spreads: `range` where none of them is an interval.
+fn spread_name<'a>(figures: impl Iterator<Item = &'a Figure>) -> &'static str {
+    let mut intervals = figures.map(|figure| figure.interval).peekable();
+    if intervals.peek().is_some() && !intervals.any(|interval| interval) {
+        "range"
+    } else {
+        "95 % interval"
+    }
+}
+
+/// A spread for a column of that name: a range among intervals says that it is one.
+fn spread(figure: Option<&Figure>, name: &str) -> String {
+    figure.map_or_else(String::new, |figure| {
+        if name == "range" {
+            figure.spread.clone()
+        } else {
+            figure.spread_in_words()
+        }
+    })
+}
+
+pub(super) fn write(view: &View, width: usize, colour: bool) -> String {
+    let mut page = Page {
+        out: String::new(),
+        width: width.max(NARROWEST),
+        colour,
+    };
+    for line in wrap(&view.title, page.width, "") {
+        let line = if colour { line.bold().to_string() } else { line };
+        page.line(&line);
+    }
+    page.note(&format!("{}: {}", view.scenario, view.what));
+    for matrix in &view.matrices {
+        write_matrix(&mut page, matrix);
+    }
+    for table in &view.latency {
+        write_latency(&mut page, table);
+    }
+    write_cost(&mut page, view);
+    write_gates(&mut page, view);
+    if !view.warnings.is_empty() {
+        page.heading("Warnings");
+        for warning in &view.warnings {
+            let lines = wrap(warning, page.width.saturating_sub(2), "  ");
+            for (number, line) in lines.iter().enumerate() {
+                let line = if number == 0 {
+                    line.replacen("  ", "! ", 1)
+                } else {
+                    line.clone()
+                };
+                let line = if colour { line.yellow().to_string() } else { line };
+                page.line(&line);
+            }
+        }
+    }
+    page.out
+}
+
+fn write_matrix(page: &mut Page, matrix: &Matrix) {
+    page.heading(&format!(
+        "Throughput of {} in MB/s (10^6 bytes a second): {}",
+        matrix.workload, matrix.what
+    ));
+    let figures = || {
+        matrix
+            .lines
+            .iter()
+            .flat_map(|line| line.throughput.iter().chain(&line.relative))
+    };
+    let spread_name = spread_name(figures());
+    let spread = |figure: Option<&Figure>| spread(figure, spread_name);
+    let mut header = vec!["path", "MB/s", spread_name];
+    if matrix.relative_to.is_some() {
+        header.push("relative");
+        if page.wide() {
+            header.push(spread_name);
+        }
+    }
+    if matrix.has_reference {
+        header.push("reference");
+    }
+    header.push("evidence");
+    let mut table = page.table(&header);
+    for line in &matrix.lines {
+        let bold = |cell: Cell| {
+            if page.colour {
+                cell.add_attribute(Attribute::Bold)
+            } else {
+                cell
+            }
+        };
+        let mut cells = vec![
+            Cell::new(&line.path),
+            bold(Cell::new(text(line.throughput.as_ref()))),
+            Cell::new(spread(line.throughput.as_ref())),
+        ];
+        if matrix.relative_to.is_some() {
+            let relative = match &line.relative {
+                Some(relative) => format!("{} ×", relative.text),
+                None if line.base && line.throughput.is_some() => "1 ×".to_owned(),
+                None => UNKNOWN.to_owned(),
+            };
+            cells.push(bold(Cell::new(relative)));
+            if page.wide() {
+                cells.push(Cell::new(spread(line.relative.as_ref())));
+            }
+        }
+        if matrix.has_reference {
+            cells.push(Cell::new(line.reference.as_ref().map_or_else(
+                String::new,
+                |reference| match &reference.relative {
+                    Some(relative) if page.wide() => format!("{} ({relative} ×)", reference.text),
+                    _ => reference.text.clone(),
+                },
+            )));
+        }
+        let evidence = Cell::new(&line.evidence);
+        cells.push(match state_colour(&line.evidence).filter(|_| page.colour) {
+            Some(colour) => evidence.fg(colour),
+            None => evidence,
+        });
+        table.add_row(cells);
+    }
+    let last = header.len() - 1;
+    page.finish(table, &[0, last]);
+    for line in matrix.lines.iter().filter(|line| !line.left_out.is_empty()) {
+        page.note(&format!("{}: {}", line.path, line.left_out));
+    }
+    if let Some(reason) = &matrix.no_interval {
+        page.note(reason);
+    }
+    if let Some(base) = &matrix.relative_to {
+        page.note(&format!(
+            "relative: the ratio to {base}, paired within each block"
+        ));
+    }
+}
+
+fn write_latency(page: &mut Page, latency: &LatencyTable) {
+    page.heading(&format!(
+        "Latency of {} in µs: {}",
+        latency.workload, latency.what
+    ));
+    let wide = page.wide();
+    let shown: Vec<usize> = if wide { vec![0, 2, 3] } else { vec![0, 1, 2, 3] };
+    let mut header = vec!["path"];
+    for index in &shown {
+        header.push(PERCENTILES[*index].1);
+        if wide {
+            header.push("");
+        }
+    }
+    let load = latency.lines.iter().any(|line| line.load.is_some());
+    header.push("1/s");
+    if load {
+        header.push("load MB/s");
+    }
+    let mut table = page.table(&header);
+    let mut any_merged = false;
+    for line in &latency.lines {
+        let mut cells = vec![line.path.clone()];
+        for index in &shown {
+            let figure = line.percentiles.get(*index).and_then(Option::as_ref);
+            let merged = line.merged.get(*index).and_then(Option::as_ref);
+            cells.push(match (figure, merged) {
+                (None, Some(merged)) => {
+                    any_merged = true;
+                    format!("{merged}*")
+                }
+                _ => text(figure),
+            });
+            if wide {
+                cells.push(figure.map_or_else(String::new, |figure| {
+                    if figure.interval {
+                        format!("({})", figure.spread)
+                    } else {
+                        format!("[{}]", figure.spread)
+                    }
+                }));
+            }
+        }
+        cells.push(text(line.transactions.as_ref()));
+        if load {
+            cells.push(text(line.load.as_ref()));
+        }
+        table.add_row(cells);
+    }
+    page.finish(table, &[0]);
+    if any_merged {
+        page.note("* of all trials merged: a single one has too few samples for it");
+    }
+    for line in &latency.lines {
+        if !line.left_out.is_empty() {
+            page.note(&format!("{}: {}", line.path, line.left_out));
+        }
+        if line.generator_bound {
+            page.note(&format!(
+                "{}: bound by the generator: requests were sent late by more than half of the latency's p99",
+                line.path
+            ));
+        }
+    }
+    if let Some(reason) = &latency.no_interval {
+        page.note(reason);
+    }
+}
+
+fn write_cost(page: &mut Page, view: &View) {
+    if !view
+        .cost
+        .iter()
+        .any(|line| line.cpu.is_some() || line.retransmits.is_some())
+    {
+        return;
+    }
+    page.heading("Cost: CPU-seconds of the machines per GB received, and TCP segments sent again in a trial");
+    let name = spread_name(
+        view.cost
+            .iter()
+            .flat_map(|line| line.cpu.iter().chain(&line.retransmits)),
+    );
+    let mut table = page.table(&["path", "workload", "CPU s/GB", name, "retransmits", name]);
+    for line in &view.cost {
+        table.add_row([
+            line.path.clone(),
+            line.workload.clone(),
+            text(line.cpu.as_ref()),
+            spread(line.cpu.as_ref(), name),
+            text(line.retransmits.as_ref()),
+            spread(line.retransmits.as_ref(), name),
+        ]);
+    }
+    page.finish(table, &[0, 1]);
+}
+
+fn write_gates(page: &mut Page, view: &View) {
+    let Some(state) = &view.gate_state else {
+        return;
+    };
+    page.heading(&format!("Gates: {state}"));
+    for gate in &view.gates {
+        let mark = match gate.verdict {
+            GateState::Pass => "pass",
+            GateState::Fail => "FAIL",
+            GateState::Inconclusive => "INCONCLUSIVE",
+            GateState::Skipped => "skipped",
+        };
+        let shown = if page.colour {
+            match gate.verdict {
+                GateState::Pass => mark.green().to_string(),
+                GateState::Fail => mark.red().bold().to_string(),
+                GateState::Inconclusive => mark.yellow().bold().to_string(),
+                GateState::Skipped => mark.dimmed().to_string(),
+            }
+        } else {
+            mark.to_owned()
+        };
+        let pad = " ".repeat("INCONCLUSIVE".len() - mark.len());
+        let _ = writeln!(page.out, "{shown}{pad}  {}", gate.name);
+        for line in wrap(&gate.message, page.width, "              ") {
+            page.line(&line);
+        }
+    }
+}
