@@ -1,5 +1,13 @@
 //! The iperf3 protocol: [`wire`] is its messages and states without sockets; [`client`] and [`server`] speak it.
 //!
-//! Interoperates with stock iperf3 3.0 to 3.21 over TCP, either role.
+//! Interoperates with stock iperf3 3.0 to 3.21 over TCP, either role. Client and server are blocking code on plain
+//! threads: one thread polls the control connection and takes samples, one thread a stream moves data.
 
+pub mod client;
+mod link;
+pub mod server;
+mod session;
 pub mod wire;
+
+pub use link::ConnectError;
+pub use session::{IntervalSample, TestEvent, TestOutcome};

@@ -6,6 +6,7 @@ mod cpu;
 mod latency;
 pub mod machine;
 pub mod network;
+pub mod tcp_info;
 mod throughput;
 
 pub use cpu::{CpuSeconds, MachineCpu, ProcessCpu, process_cpu};

@@ -1,8 +1,10 @@
 //! Thin wrappers of system calls: the only room with `unsafe`.
 
 pub mod clock;
+pub mod event;
 pub mod fork;
 pub mod namespace;
+pub mod socket;
 pub mod stop;
 pub mod usage;
 pub mod watch;

@@ -1,7 +1,10 @@
 //! The data plane, one file a workload, and what they share.
 
 pub mod latency;
+pub mod pacer;
+pub mod payload;
 pub mod rr_server;
 pub mod rr_wire;
 pub mod schedule;
 pub mod tcp_rr;
+pub mod tcp_stream;

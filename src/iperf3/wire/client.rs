@@ -11,7 +11,7 @@ use super::{
 use std::{collections::VecDeque, fmt, time::Duration};
 
 /// What the machine is told.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
     /// Bytes came from the server.
     Bytes(&'a [u8]),
@@ -88,7 +88,7 @@ pub enum Failure {
     #[error("the server's results can't be used")]
     Results(#[source] ResultsError),
     /// The server did not answer in time.
-    #[error("the server did not answer within {} s, {}", .0.as_secs_f64(), .1)]
+    #[error("the server did not answer within {0:?}, {1}")]
     Timeout(Duration, Phase),
 }
 
@@ -134,6 +134,14 @@ impl fmt::Display for Phase {
     }
 }
 
+/// How much of a SERVER_ERROR frame has come.
+#[derive(Debug, Clone, Copy)]
+enum ErrorFrame {
+    Nothing,
+    State,
+    Code(i32),
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Client {
@@ -143,8 +151,7 @@ pub struct Client {
     parameters: Parameters,
     patience: Duration,
     deadline: Option<Duration>,
-    /// SERVER_ERROR seen; its first int, if it came.
-    error: Option<Option<i32>>,
+    error: ErrorFrame,
     results_length: Option<usize>,
 }
 
@@ -159,7 +166,7 @@ impl Client {
             parameters,
             patience,
             deadline: Some(patience),
-            error: None,
+            error: ErrorFrame::Nothing,
             results_length: None,
         }
     }
@@ -244,7 +251,7 @@ impl Client {
     fn closed(&mut self) {
         match (self.error, self.phase) {
             // Before 3.19 a failed authentication is one int only.
-            (Some(Some(code)), _) => self.fail(Failure::Server(ErrorCode::new(code))),
+            (ErrorFrame::Code(code), _) => self.fail(Failure::Server(ErrorCode::new(code))),
             (_, Phase::Greeting) => self.fail(Failure::ClosedAtOnce),
             (_, phase) => self.fail(Failure::Closed(phase)),
         }
@@ -256,11 +263,13 @@ impl Client {
 
     /// Takes one message; false if it needs more bytes.
     fn step(&mut self, now: Duration) -> bool {
-        if let Some(first) = self.error {
-            let Some(int) = self.inbox.int() else { return false };
-            match first {
-                None => self.error = Some(Some(int)),
-                Some(code) => self.fail(Failure::Server(ErrorCode { code, errno: int })),
+        if !matches!(self.error, ErrorFrame::Nothing) {
+            let Some(int) = self.inbox.int() else {
+                return false;
+            };
+            match self.error {
+                ErrorFrame::Code(code) => self.fail(Failure::Server(ErrorCode { code, errno: int })),
+                _ => self.error = ErrorFrame::Code(int),
             }
             return true;
         }
@@ -268,20 +277,23 @@ impl Client {
             return self.read_results(now);
         }
         // What comes while streams are being connected waits, unless it is an error.
-        let Some(byte) = self.inbox.byte() else { return false };
+        let Some(byte) = self.inbox.byte() else {
+            return false;
+        };
         let Some(state) = State::from_byte(byte) else {
             self.fail(Failure::Unknown(byte, self.phase));
             return true;
         };
         match (state, self.phase) {
-            (State::ServerError, _) => self.error = Some(None),
+            (State::ServerError, _) => self.error = ErrorFrame::State,
             (State::AccessDenied, _) => self.fail(Failure::Busy),
             (State::ServerTerminate, _) => {
                 self.send(State::IperfDone);
                 self.fail(Failure::ServerTerminated);
             }
             (State::ParamExchange, Phase::Greeting) => {
-                self.actions.push_back(Action::Send(frame(&self.parameters.encode())));
+                self.actions
+                    .push_back(Action::Send(frame(&self.parameters.encode())));
                 self.enter(now, Phase::Parameters);
             }
             (State::CreateStreams, Phase::Parameters) => {
@@ -325,7 +337,7 @@ impl Client {
                 }
                 Some(Length::ErrorFrame) => {
                     self.inbox.byte();
-                    self.error = Some(None);
+                    self.error = ErrorFrame::State;
                     return true;
                 }
                 Some(Length::OutOfRange(length)) => {
@@ -334,7 +346,9 @@ impl Client {
                 }
             },
         };
-        let Some(document) = self.inbox.document(length) else { return false };
+        let Some(document) = self.inbox.document(length) else {
+            return false;
+        };
         match Results::decode(&document) {
             Ok(results) => {
                 self.actions.push_back(Action::TakeResults(Box::new(results)));

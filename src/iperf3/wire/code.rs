@@ -62,6 +62,8 @@ codes! {
     ACCESS_DENIED = 121;
     /// MSS could not be set.
     SET_MSS = 123;
+    /// TOS could not be set.
+    TOS_NOT_SET = 125;
     /// Protocol not available.
     PROTOCOL = 131;
     /// CPU affinity could not be set.
@@ -116,7 +118,10 @@ impl ErrorCode {
             4 => ("some option you are trying to set is client only", false),
             5 => ("test duration valid values are 0 to 86400 seconds", false),
             6 => ("number of parallel streams too large (maximum = 128)", false),
-            7 => ("block size invalid (minimum = 1 bytes, maximum = 1048576 bytes)", false),
+            7 => (
+                "block size invalid (minimum = 1 bytes, maximum = 1048576 bytes)",
+                false,
+            ),
             8 => ("socket buffer size too large (maximum = 536870912 bytes)", false),
             9 => ("invalid report interval (min = 0.1, max = 60.0 seconds)", false),
             10 => ("TCP MSS too large (maximum = 32767 bytes)", false),
@@ -128,24 +133,48 @@ impl ErrorCode {
             16 => ("only one test end condition (-t, -n, -k) may be specified", false),
             17 => ("unable to open log file", true),
             18 => ("no SCTP support available", false),
-            20 => ("block size invalid (minimum = 16 bytes, maximum = 65507 bytes)", false),
+            20 => (
+                "block size invalid (minimum = 16 bytes, maximum = 65507 bytes)",
+                false,
+            ),
             21 => ("bad TOS value (must be between 0 and 255 inclusive)", false),
-            22 => ("you must specify a username, password, and path to a valid RSA public key", false),
-            23 => ("you must specify a path to a valid RSA private key and a user credential file", false),
-            24 => ("bad format specifier (valid formats are in the set [kmgtKMGT])", false),
+            22 => (
+                "you must specify a username, password, and path to a valid RSA public key",
+                false,
+            ),
+            23 => (
+                "you must specify a path to a valid RSA private key and a user credential file",
+                false,
+            ),
+            24 => (
+                "bad format specifier (valid formats are in the set [kmgtKMGT])",
+                false,
+            ),
             25 => ("cannot be both reverse and bidirectional", false),
             26 => ("port number must be between 1 and 65535 inclusive", false),
             27 => ("total required bandwidth is larger than server limit", false),
-            28 => ("bitrate limit interval must be a number of seconds between 0.1 and 60 inclusive", false),
+            28 => (
+                "bitrate limit interval must be a number of seconds between 0.1 and 60 inclusive",
+                false,
+            ),
             29 => ("skew threshold must be a positive number", false),
-            30 => ("idle timeout parameter is not positive or larger than allowed limit", false),
+            30 => (
+                "idle timeout parameter is not positive or larger than allowed limit",
+                false,
+            ),
             31 => ("receive timeout value is incorrect or not in range", true),
             32 => ("client receive timeout is valid only in receiving mode", true),
             33 => ("send timeout value is incorrect or not in range", true),
             34 => ("file transfer is not supported over UDP", false),
             35 => ("unable to read the authorized users file", false),
-            36 => ("control connection keepalive period should be larger than the full retry period (interval * count)", true),
-            37 => ("client's requested duration exceeds the server's maximum permitted limit", false),
+            36 => (
+                "control connection keepalive period should be larger than the full retry period (interval * count)",
+                true,
+            ),
+            37 => (
+                "client's requested duration exceeds the server's maximum permitted limit",
+                false,
+            ),
             38 => ("invalid unit value or suffix", false),
             39 => ("skip-rx-copy is not supported", false),
             40 => ("bad DSCP value", false),
@@ -162,9 +191,18 @@ impl ErrorCode {
             107 => ("unable to write to the control socket", true),
             108 => ("unable to read from the control socket", true),
             109 => ("control socket has closed unexpectedly", false),
-            110 => ("received an unknown control message (ensure other side is iperf3 and not iperf)", false),
-            111 => ("unable to send control message - port may not be available, the other side may have stopped running, etc.", true),
-            112 => ("unable to receive control message - port may not be available, the other side may have stopped running, etc.", true),
+            110 => (
+                "received an unknown control message (ensure other side is iperf3 and not iperf)",
+                false,
+            ),
+            111 => (
+                "unable to send control message - port may not be available, the other side may have stopped running, etc.",
+                true,
+            ),
+            112 => (
+                "unable to receive control message - port may not be available, the other side may have stopped running, etc.",
+                true,
+            ),
             113 => ("unable to send parameters to server", true),
             114 => ("unable to receive parameters from client", true),
             115 => ("unable to package results", true),
@@ -186,7 +224,10 @@ impl ErrorCode {
             131 => ("protocol does not exist", false),
             132 => ("unable to set CPU affinity", true),
             133 => ("unable to become a daemon", true),
-            134 => ("unable to set TCP_CONGESTION: Supplied congestion control algorithm not supported on this host", false),
+            134 => (
+                "unable to set TCP_CONGESTION: Supplied congestion control algorithm not supported on this host",
+                false,
+            ),
             135 => ("unable to write PID file", true),
             136 => ("unable to set/reset IPV6_V6ONLY", true),
             137 => ("unable to set SCTP_DISABLE_FRAGMENTS", true),
@@ -198,14 +239,20 @@ impl ErrorCode {
             143 => ("unable to bind to the device", false),
             144 => ("idle timeout for receiving data", false),
             145 => ("unable to set IP Do-Not-Fragment flag", false),
-            147 => ("%<dev> is not supported as system does not support bind to device", false),
+            147 => (
+                "%<dev> is not supported as system does not support bind to device",
+                false,
+            ),
             148 => ("unable to set TCP USER_TIMEOUT", true),
             150 => ("unable to create thread", true),
             151 => ("unable to cancel thread", true),
             152 => ("unable to join thread", true),
             153 => ("unable to initialize thread attributes", true),
             154 => ("unable to destroy thread attributes", true),
-            155..=158 => ("unable to set the keepalive options of the control connection", true),
+            155..=158 => (
+                "unable to set the keepalive options of the control connection",
+                true,
+            ),
             159 => ("unable to set the signal mask", true),
             160 => ("server test duration expired", false),
             200 => ("unable to create a new stream", true),
@@ -243,9 +290,26 @@ mod tests {
 
     #[test]
     fn texts_are_iperf3s() {
-        assert_eq!(ErrorCode::new(27).to_string(), "total required bandwidth is larger than server limit");
-        assert_eq!(ErrorCode { code: 117, errno: 104 }.to_string(), "unable to receive results: Connection reset by peer");
-        assert_eq!(ErrorCode { code: 142, errno: 104 }.to_string(), "test authorization failed");
+        assert_eq!(
+            ErrorCode::new(27).to_string(),
+            "total required bandwidth is larger than server limit"
+        );
+        assert_eq!(
+            ErrorCode {
+                code: 117,
+                errno: 104
+            }
+            .to_string(),
+            "unable to receive results: Connection reset by peer"
+        );
+        assert_eq!(
+            ErrorCode {
+                code: 142,
+                errno: 104
+            }
+            .to_string(),
+            "test authorization failed"
+        );
         assert_eq!(ErrorCode::new(-7).to_string(), "unknown error");
     }
 }

@@ -78,7 +78,11 @@ mod tests {
         }
         let cookie = Cookie::from_random(random);
         assert_eq!(cookie.as_bytes()[36], 0);
-        assert!(cookie.as_bytes()[..36].iter().all(|byte| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(byte)));
+        assert!(
+            cookie.as_bytes()[..36]
+                .iter()
+                .all(|byte| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(byte))
+        );
     }
 
     #[test]

@@ -253,7 +253,13 @@ mod tests {
 
     #[test]
     fn floats_are_written_as_cjson_does() {
-        for (value, expected) in [(0.0, "0"), (2.5, "2.5"), (1.000_05, "1.00005"), (f64::NAN, "0"), (3e-7, "3e-7")] {
+        for (value, expected) in [
+            (0.0, "0"),
+            (2.5, "2.5"),
+            (1.000_05, "1.00005"),
+            (f64::NAN, "0"),
+            (3e-7, "3e-7"),
+        ] {
             let mut out = String::new();
             write_float(&mut out, value);
             assert_eq!(out, expected);

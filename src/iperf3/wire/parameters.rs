@@ -5,6 +5,7 @@ use super::{
     frame::PARAMETERS_LIMIT,
     json::{Json, ObjectBuilder},
 };
+use std::time::Duration;
 
 /// The transport of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,12 +102,18 @@ pub struct Parameters {
     pub skip_rx_copy: Option<i64>,
     /// The client's version, informational.
     pub client_version: Option<String>,
+    /// Microseconds of warm-up, where `omit` is no whole number of seconds: a key of our own, which stock servers
+    /// ignore (they take `omit`, rounded up).
+    pub omit_micros: Option<i64>,
 }
 
 /// Streams per direction that iperf3 allows.
 pub const STREAMS_LIMIT: i64 = 128;
 /// Bytes of a TCP block that iperf3 allows.
 pub const LENGTH_LIMIT: i64 = 1 << 20;
+
+/// Our own key for a warm-up of less than a second.
+const OMIT_MICROS: &str = "encapbench_omit_micros";
 
 impl Parameters {
     /// The document, keys in stock's order, booleans and numbers in stock's forms.
@@ -157,6 +164,7 @@ impl Parameters {
         object.string("authtoken", self.authtoken.as_deref());
         object.integer("skip_rx_copy", self.skip_rx_copy);
         object.string("client_version", self.client_version.as_deref());
+        object.integer(OMIT_MICROS, self.omit_micros);
         let mut out = String::new();
         object.build().write(&mut out);
         out
@@ -219,6 +227,7 @@ impl Parameters {
             authtoken: string("authtoken"),
             skip_rx_copy: integer("skip_rx_copy"),
             client_version: string("client_version"),
+            omit_micros: integer(OMIT_MICROS),
         })
     }
 
@@ -232,6 +241,7 @@ impl Parameters {
             _ => Ok(()),
         };
         within(self.omit, 0..=600, ErrorCode::OMIT)?;
+        within(self.omit_micros, 0..=600_000_000, ErrorCode::OMIT)?;
         within(self.time, 0..=86_400, ErrorCode::DURATION)?;
         within(self.num, 0..=i64::MAX, ErrorCode::RECEIVE_PARAMETERS)?;
         within(self.blockcount, 0..=i64::MAX, ErrorCode::RECEIVE_PARAMETERS)?;
@@ -255,6 +265,21 @@ impl Parameters {
         self.encode().len() <= PARAMETERS_LIMIT
     }
 
+    /// The warm-up, to a microsecond where the client is one of ours.
+    pub fn warm_up(&self) -> Duration {
+        match self.omit_micros {
+            Some(micros) => Duration::from_micros(micros.unsigned_abs()),
+            None => Duration::from_secs(self.omit.unwrap_or(0).max(0).unsigned_abs()),
+        }
+    }
+
+    /// Bytes after which a direction ends, over all its streams: `num`, or `blockcount` blocks.
+    pub fn byte_limit(&self) -> Option<u64> {
+        let positive = |value: Option<i64>| value.filter(|value| *value > 0).map(i64::unsigned_abs);
+        positive(self.num)
+            .or_else(|| positive(self.blockcount).map(|blocks| blocks.saturating_mul(self.block() as u64)))
+    }
+
     /// Streams per direction; 1 where absent.
     pub fn streams(&self) -> usize {
         usize::try_from(self.parallel.unwrap_or(1)).unwrap_or(1)
@@ -272,7 +297,10 @@ impl Parameters {
             Transport::Udp => 1460,
             Transport::Sctp => 65_536,
         };
-        self.len.and_then(|len| usize::try_from(len).ok()).filter(|len| *len > 0).unwrap_or(default)
+        self.len
+            .and_then(|len| usize::try_from(len).ok())
+            .filter(|len| *len > 0)
+            .unwrap_or(default)
     }
 }
 
@@ -283,8 +311,18 @@ mod tests {
 
     #[test]
     fn empty_documents_are_all_defaults() {
-        for text in ["{}", "[]", "\"x\"", "{\"unknown\":[1,2]}", "{\"title\":5,\"omit\":\"x\",\"time\":null}"] {
-            assert_eq!(Parameters::decode(text.as_bytes()).unwrap(), Parameters::default(), "{text}");
+        for text in [
+            "{}",
+            "[]",
+            "\"x\"",
+            "{\"unknown\":[1,2]}",
+            "{\"title\":5,\"omit\":\"x\",\"time\":null}",
+        ] {
+            assert_eq!(
+                Parameters::decode(text.as_bytes()).unwrap(),
+                Parameters::default(),
+                "{text}"
+            );
         }
         let defaults = Parameters::default();
         assert_eq!((defaults.streams(), defaults.block()), (1, 131_072));
@@ -293,20 +331,33 @@ mod tests {
 
     #[test]
     fn flags_are_tested_for_presence() {
-        let read = Parameters::decode(br#"{"reverse":false,"NODELAY":false,"get_server_output":0,"udp":false}"#).unwrap();
+        let read =
+            Parameters::decode(br#"{"reverse":false,"NODELAY":false,"get_server_output":0,"udp":false}"#)
+                .unwrap();
         assert!(read.reverse && read.nodelay && read.get_server_output && !read.bidirectional);
         assert_eq!(read.transport, Transport::Udp);
     }
 
     #[test]
     fn numbers_of_old_versions_are_understood() {
-        let read = Parameters::decode(br#"{"num":1e+15,"len":1.5e3,"Time":2.0,"parallel":18446744073709551615}"#).unwrap();
-        assert_eq!((read.num, read.len, read.time, read.parallel), (Some(1_000_000_000_000_000), Some(1500), Some(2), Some(-1)));
+        let read =
+            Parameters::decode(br#"{"num":1e+15,"len":1.5e3,"Time":2.0,"parallel":18446744073709551615}"#)
+                .unwrap();
+        assert_eq!(
+            (read.num, read.len, read.time, read.parallel),
+            (Some(1_000_000_000_000_000), Some(1500), Some(2), Some(-1))
+        );
     }
 
     #[test]
     fn ranges_are_those_of_stock() {
-        let code = |text: &str| Parameters::decode(text.as_bytes()).unwrap().check().err().map(|error| error.code);
+        let code = |text: &str| {
+            Parameters::decode(text.as_bytes())
+                .unwrap()
+                .check()
+                .err()
+                .map(|error| error.code)
+        };
         assert_eq!(code("{\"parallel\":0}"), Some(6));
         assert_eq!(code("{\"parallel\":129}"), Some(6));
         assert_eq!(code("{\"parallel\":128,\"len\":1048576}"), None);
@@ -331,7 +382,7 @@ mod tests {
             nodelay: bool,
             title in proptest::option::of("\\PC{0,40}"),
         ) {
-            let parameters = Parameters { parallel, len, num, reverse, nodelay, title, ..Parameters::default() };
+            let parameters = Parameters { num, nodelay, parallel, reverse, len, title, ..Parameters::default() };
             prop_assert_eq!(Parameters::decode(parameters.encode().as_bytes()).unwrap(), parameters);
         }
 

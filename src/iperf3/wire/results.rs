@@ -81,7 +81,10 @@ impl Results {
         if let Some(output) = &self.server_output_json {
             object.put("server_output_json", output.clone());
         }
-        object.put("streams", Json::Array(self.streams.iter().map(StreamReport::to_json).collect()));
+        object.put(
+            "streams",
+            Json::Array(self.streams.iter().map(|stream| stream.to_json()).collect()),
+        );
         let mut out = String::new();
         object.build().write(&mut out);
         out
@@ -106,7 +109,10 @@ impl Results {
             congestion_used: string("congestion_used"),
             server_output_text: string("server_output_text"),
             server_output_json: json.get("server_output_json").cloned(),
-            streams: streams.iter().map(StreamReport::from_json).collect::<Result<_, _>>()?,
+            streams: streams
+                .iter()
+                .map(StreamReport::from_json)
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -117,11 +123,15 @@ impl Results {
 }
 
 fn integer(json: &Json, key: &'static str) -> Result<i64, ResultsError> {
-    json.get(key).and_then(Json::integer).ok_or(ResultsError::Missing(key))
+    json.get(key)
+        .and_then(Json::integer)
+        .ok_or(ResultsError::Missing(key))
 }
 
 fn float(json: &Json, key: &'static str) -> Result<f64, ResultsError> {
-    json.get(key).and_then(Json::float).ok_or(ResultsError::Missing(key))
+    json.get(key)
+        .and_then(Json::float)
+        .ok_or(ResultsError::Missing(key))
 }
 
 impl StreamReport {
@@ -141,7 +151,7 @@ impl StreamReport {
         }
     }
 
-    fn to_json(&self) -> Json {
+    fn to_json(self) -> Json {
         let mut object = ObjectBuilder::default();
         object.integer("id", Some(self.id));
         object.integer("bytes", Some(self.bytes));
@@ -206,7 +216,16 @@ mod tests {
         };
         let text = whole.encode();
         assert_eq!(Results::decode(text.as_bytes()).unwrap(), whole);
-        for key in ["cpu_util_total", "cpu_util_user", "sender_has_retransmits", "streams", "id", "bytes", "jitter", "packets"] {
+        for key in [
+            "cpu_util_total",
+            "cpu_util_user",
+            "sender_has_retransmits",
+            "streams",
+            "id",
+            "bytes",
+            "jitter",
+            "packets",
+        ] {
             let broken = text.replace(&format!("\"{key}\""), "\"other\"");
             assert!(Results::decode(broken.as_bytes()).is_err(), "{key}");
         }

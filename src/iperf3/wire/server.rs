@@ -11,7 +11,7 @@ use super::{
 use std::{collections::VecDeque, fmt, time::Duration};
 
 /// What the machine is told.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
     /// Bytes came from the client.
     Bytes(&'a [u8]),
@@ -212,8 +212,10 @@ impl Server {
             Input::Refuse(code) => self.refuse(code, Failure::Refused(code)),
             Input::StreamsAccepted => {
                 if self.phase == Phase::Accepting {
-                    self.actions
-                        .push_back(Action::Send(vec![State::TestStart.byte(), State::TestRunning.byte()]));
+                    self.actions.push_back(Action::Send(vec![
+                        State::TestStart.byte(),
+                        State::TestRunning.byte(),
+                    ]));
                     self.actions.push_back(Action::Run);
                     self.enter(now, Phase::Running);
                     self.read(now);
@@ -297,11 +299,16 @@ impl Server {
             // The driver is at work; what comes meanwhile waits.
             Phase::Preparing | Phase::Reporting | Phase::Over => false,
             Phase::Accepting | Phase::Running | Phase::Closing => {
-                let Some(byte) = self.inbox.byte() else { return false };
+                let Some(byte) = self.inbox.byte() else {
+                    return false;
+                };
                 match (State::from_byte(byte), self.phase) {
                     (Some(State::ClientTerminate), _) => {
                         // 3.21 answers too; an older client is gone by now.
-                        self.refuse(ErrorCode::new(ErrorCode::CLIENT_TERMINATED), Failure::ClientTerminated);
+                        self.refuse(
+                            ErrorCode::new(ErrorCode::CLIENT_TERMINATED),
+                            Failure::ClientTerminated,
+                        );
                     }
                     // Stock ignores TEST_START from a client.
                     (Some(State::TestStart), _) => {}
@@ -311,7 +318,10 @@ impl Server {
                         self.enter(now, Phase::Exchanging);
                     }
                     (Some(State::IperfDone), Phase::Closing) => self.done(),
-                    _ => self.refuse(ErrorCode::new(ErrorCode::MESSAGE), Failure::Unknown(byte, self.phase)),
+                    _ => self.refuse(
+                        ErrorCode::new(ErrorCode::MESSAGE),
+                        Failure::Unknown(byte, self.phase),
+                    ),
                 }
                 true
             }

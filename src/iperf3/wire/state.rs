@@ -83,7 +83,9 @@ mod tests {
 
     #[test]
     fn every_byte_is_one_state_or_none() {
-        let known: Vec<u8> = (0..=255).filter(|byte| State::from_byte(*byte).is_some()).collect();
+        let known: Vec<u8> = (0..=255)
+            .filter(|byte| State::from_byte(*byte).is_some())
+            .collect();
         assert_eq!(known, [1, 2, 4, 9, 10, 11, 12, 13, 14, 16, 0xfe, 0xff]);
         for byte in known {
             assert_eq!(State::from_byte(byte).unwrap().byte(), byte);

@@ -1,0 +1,305 @@
+//! Sockets of both roles: the control connection with a deadline on everything, and options of data sockets.
+
+use super::wire::{ErrorCode, Parameters};
+use crate::sys::{event::Event, socket::set_max_pacing_rate, stop::Stop};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Shutdown, SocketAddr},
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+/// How long a write to the control connection may take: its peer reads, or is gone.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What came on a control connection.
+pub(super) enum Received {
+    /// This many bytes.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// The end.
+    Closed,
+    /// A reset, or another error that ends it.
+    Reset,
+}
+
+/// A control connection: never blocks without a deadline.
+#[derive(Debug)]
+pub(super) struct ControlLink {
+    socket: Socket,
+}
+
+impl ControlLink {
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        // Small messages, each waited for.
+        socket.set_tcp_nodelay(true)?;
+        Ok(Self { socket })
+    }
+
+    pub(super) const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> Received {
+        match (&self.socket).read(buffer) {
+            Ok(0) => Received::Closed,
+            Ok(count) => Received::Bytes(count),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Received::Nothing,
+                _ => Received::Reset,
+            },
+        }
+    }
+
+    pub(super) fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let deadline = Instant::now() + WRITE_PATIENCE;
+        while !bytes.is_empty() {
+            match (&self.socket).write(bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    wait(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(left));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Shuts down our side, reads what still comes for at most `patience`, closes. Unread bytes at the close would
+    /// turn into a reset that can destroy what we sent last.
+    pub(super) fn close_gently(self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        if self.socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let mut buffer = [0; 4096];
+        // Bounded in bytes too: a flood doesn't keep us.
+        for _ in 0..1024 {
+            match self.receive(&mut buffer) {
+                Received::Bytes(_) => {}
+                Received::Closed | Received::Reset => return,
+                Received::Nothing => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    wait(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(left));
+                }
+            }
+        }
+    }
+}
+
+/// Polls until something is ready or `timeout` passes; forever without one. An interrupted poll returns early.
+pub(super) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    match poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        // Out of memory at worst: not to spin.
+        Err(_) => std::thread::sleep(Duration::from_millis(1)),
+    }
+}
+
+/// Polls a control connection, an event and a stop token; an already stopped token is left out.
+pub(super) fn wait_for(link: &ControlLink, event: &Event, stop: Option<&Stop>, timeout: Option<Duration>) {
+    let (socket, event) = (link.socket.as_fd(), event.as_fd());
+    let mut fds = vec![
+        PollFd::new(&socket, PollFlags::IN),
+        PollFd::new(&event, PollFlags::IN),
+    ];
+    let stop = stop.map(Stop::fd);
+    if let Some(stop) = &stop {
+        fds.push(PollFd::new(stop, PollFlags::IN));
+    }
+    wait(&mut fds, timeout);
+}
+
+/// Why a connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The system refused, or the peer did.
+    #[error("failed to connect to {0}")]
+    Failed(SocketAddr, #[source] io::Error),
+    /// It took too long.
+    #[error("failed to connect to {0} within {1:?}")]
+    Timeout(SocketAddr, Duration),
+    /// The stop token was used meanwhile.
+    #[error("interrupted while connecting to {0}")]
+    Interrupted(SocketAddr),
+    /// A wanted socket option was refused.
+    #[error("failed to set {option} on a socket to {address}")]
+    Option {
+        /// The peer.
+        address: SocketAddr,
+        /// The option and its value.
+        option: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel gave a smaller buffer than asked for.
+    #[error("asked for a socket buffer of {wanted} bytes and got {given}: raise net.core.{limit}")]
+    Window {
+        /// What was asked for.
+        wanted: u64,
+        /// What the kernel gave.
+        given: u64,
+        /// The sysctl that bounds it.
+        limit: &'static str,
+    },
+}
+
+/// Connects with a deadline, interruptibly. `prepare` sets options before the SYN.
+pub(super) fn connect(
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+    timeout: Duration,
+    stop: &Stop,
+    prepare: impl FnOnce(&Socket) -> Result<(), ConnectError>,
+) -> Result<Socket, ConnectError> {
+    let failed = |error: io::Error| ConnectError::Failed(address, error);
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+    if let Some(bind) = bind {
+        socket
+            .bind(&SockAddr::from(SocketAddr::new(bind, 0)))
+            .map_err(failed)?;
+    }
+    prepare(&socket)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    match socket.connect(&address.into()) {
+        Ok(()) => return Ok(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let deadline = Instant::now() + timeout;
+    loop {
+        if stop.is_stopped() {
+            return Err(ConnectError::Interrupted(address));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ConnectError::Timeout(address, timeout));
+        }
+        let (stopped, fd) = (stop.fd(), socket.as_fd());
+        let mut fds = [
+            PollFd::new(&fd, PollFlags::OUT),
+            PollFd::new(&stopped, PollFlags::IN),
+        ];
+        wait(&mut fds, Some(left));
+        if !fds[0].revents().is_empty() {
+            return match socket.take_error().map_err(failed)? {
+                None => Ok(socket),
+                Some(error) => Err(failed(error)),
+            };
+        }
+    }
+}
+
+/// A socket option that was refused: iperf3's code for it, and words.
+pub(super) struct Refused {
+    pub(super) code: ErrorCode,
+    pub(super) option: String,
+    pub(super) source: io::Error,
+}
+
+fn refused(code: i32, option: impl Into<String>) -> impl FnOnce(io::Error) -> Refused {
+    move |source| Refused {
+        code: ErrorCode::with_source(code, &source),
+        option: option.into(),
+        source,
+    }
+}
+
+/// Sets on a data socket what its test asks for, apart from buffers and MSS.
+pub(super) fn set_options(socket: &Socket, parameters: &Parameters, ipv6: bool) -> Result<(), Refused> {
+    if parameters.nodelay {
+        socket
+            .set_tcp_nodelay(true)
+            .map_err(refused(122, "TCP_NODELAY"))?;
+    }
+    if let Some(tos) = parameters
+        .tos
+        .and_then(|tos| u32::try_from(tos).ok())
+        .filter(|tos| *tos != 0)
+    {
+        if ipv6 {
+            rustix::net::sockopt::set_ipv6_tclass(socket, tos)
+                .map_err(|errno| refused(126, format!("IPV6_TCLASS {tos}"))(errno.into()))?;
+        } else {
+            socket
+                .set_tos_v4(tos)
+                .map_err(refused(ErrorCode::TOS_NOT_SET, format!("IP_TOS {tos}")))?;
+        }
+    }
+    if let Some(rate) = parameters
+        .fqrate
+        .and_then(|rate| u64::try_from(rate).ok())
+        .filter(|rate| *rate > 0)
+    {
+        set_max_pacing_rate(socket, rate / 8).map_err(refused(140, "SO_MAX_PACING_RATE"))?;
+    }
+    Ok(())
+}
+
+/// Sets TCP_MAXSEG: before connect or listen, so that it is what the peer hears.
+pub(super) fn set_mss(socket: &Socket, parameters: &Parameters) -> Result<(), Refused> {
+    match parameters
+        .mss
+        .and_then(|mss| u32::try_from(mss).ok())
+        .filter(|mss| *mss > 0)
+    {
+        Some(mss) => socket
+            .set_tcp_mss(mss)
+            .map_err(refused(ErrorCode::SET_MSS, format!("TCP_MAXSEG {mss}"))),
+        None => Ok(()),
+    }
+}
+
+/// Sets the congestion control.
+pub(super) fn set_congestion(socket: &Socket, name: &str) -> Result<(), Refused> {
+    socket
+        .set_tcp_congestion(name.as_bytes())
+        .map_err(refused(ErrorCode::CONGESTION, format!("TCP_CONGESTION {name}")))
+}
+
+/// A buffer that the kernel made smaller than asked for.
+pub(super) struct SmallBuffer {
+    pub(super) given: u64,
+    pub(super) limit: &'static str,
+}
+
+/// Sets both socket buffers and reads them back. The kernel doubles what it is asked for, and caps it silently.
+pub(super) fn set_window(socket: &Socket, window: u64) -> Result<Option<SmallBuffer>, Refused> {
+    let size = usize::try_from(window).unwrap_or(usize::MAX);
+    let refuse = || refused(124, format!("a socket buffer of {window} bytes"));
+    socket.set_send_buffer_size(size).map_err(refuse())?;
+    socket.set_recv_buffer_size(size).map_err(refuse())?;
+    let sent = socket.send_buffer_size().map_err(refuse())? as u64;
+    let received = socket.recv_buffer_size().map_err(refuse())? as u64;
+    Ok(if sent < window {
+        Some(SmallBuffer {
+            given: sent,
+            limit: "wmem_max",
+        })
+    } else if received < window {
+        Some(SmallBuffer {
+            given: received,
+            limit: "rmem_max",
+        })
+    } else {
+        None
+    })
+}

@@ -1,0 +1,384 @@
+//! The server: one accept loop that never waits for a client, and a thread for each test.
+//!
+//! Every connection is first a stranger in the lobby, until its 37 bytes of cookie are there. A cookie that a test
+//! waits for makes it a stream of that test; any other makes it the control connection of a new test. So tests run
+//! side by side, and garbage or silence costs a place in the lobby for a bounded time and hurts nobody.
+
+mod lobby;
+mod test;
+
+use super::{
+    link::{self, ControlLink},
+    session::{TestEvent, TestOutcome, canonical},
+    wire::{Cookie, State, server::Failure, server::Patience},
+};
+use crate::{
+    sys::{event::Event, stop::Stop},
+    traffic::tcp_stream::End,
+};
+use lobby::{Lobby, Stranger};
+use rustix::event::{PollFd, PollFlags};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+use test::Arrivals;
+
+/// How long we read on after a refusal, so that it arrives.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Connections that the kernel keeps for us until we accept them.
+const BACKLOG: i32 = 1024;
+
+/// How a server behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerOptions {
+    /// End after one test: the first whose parameters were accepted, however it ends.
+    pub one_test: bool,
+    /// Take only the test with this cookie; others are told that the server is busy.
+    pub cookie: Option<Cookie>,
+    /// Between samples; 100 ms is the house's.
+    pub sample_interval: Duration,
+    /// How long clients may take.
+    pub patience: Patience,
+    /// How long a stranger may take to send its cookie.
+    pub cookie_patience: Duration,
+    /// Tests at once; more are told that the server is busy.
+    pub tests: usize,
+    /// Strangers at once; when more come, the one that has waited longest is dropped.
+    pub strangers: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            one_test: false,
+            cookie: None,
+            sample_interval: Duration::from_millis(100),
+            patience: Patience::default(),
+            cookie_patience: Duration::from_secs(10),
+            tests: 64,
+            strangers: 256,
+        }
+    }
+}
+
+/// What happens at a server.
+#[derive(Debug)]
+pub enum ServerEvent {
+    /// A connection became a test's control connection.
+    Admitted {
+        /// The test.
+        cookie: Cookie,
+        /// The client.
+        peer: SocketAddr,
+    },
+    /// Something happened in a test.
+    Test {
+        /// The test.
+        cookie: Cookie,
+        /// What.
+        event: TestEvent,
+    },
+    /// A test is over.
+    Finished(Box<ServerReport>),
+    /// A connection came to nothing.
+    Rejected {
+        /// Who it was.
+        peer: SocketAddr,
+        /// Why.
+        reason: Rejection,
+    },
+}
+
+/// Why a connection came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// It sent no whole cookie in time, or closed before.
+    NoCookie,
+    /// There is no room for another test, or its cookie is not the expected one: it was told that we are busy.
+    Busy,
+    /// Too many strangers: it had waited longest.
+    Crowded,
+}
+
+/// A test that is over, as the server saw it.
+#[derive(Debug)]
+pub struct ServerReport {
+    /// The test.
+    pub cookie: Cookie,
+    /// The client.
+    pub peer: SocketAddr,
+    /// What was measured, or why not.
+    pub outcome: Result<TestOutcome, TestError>,
+}
+
+/// Why a server's test gave no whole result. Where data had flowed, what was measured is there.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// The conversation with the client failed.
+    #[error("the test of {peer} failed")]
+    Protocol {
+        /// The client.
+        peer: SocketAddr,
+        /// How.
+        #[source]
+        source: Failure,
+        /// What was measured until then.
+        measured: Option<Box<TestOutcome>>,
+    },
+    /// A stream broke in the middle.
+    #[error("stream {id} from {peer} broke: {}", super::client::describe(*.end))]
+    StreamBroken {
+        /// The stream's id.
+        id: u32,
+        /// The client.
+        peer: SocketAddr,
+        /// How.
+        end: End,
+        /// What was measured until then.
+        measured: Option<Box<TestOutcome>>,
+    },
+    /// The system refused something.
+    #[error("failed to {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+impl TestError {
+    /// What was measured before the test failed.
+    pub fn measured(&self) -> Option<&TestOutcome> {
+        match self {
+            Self::Protocol { measured, .. } | Self::StreamBroken { measured, .. } => measured.as_deref(),
+            Self::System(..) => None,
+        }
+    }
+}
+
+/// Why a server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address can't be had.
+    #[error("failed to listen on {0}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The system refused something.
+    #[error("failed to {0}")]
+    System(&'static str, #[source] io::Error),
+}
+
+/// Streams that tests wait for, by cookie.
+type Waiting = Arc<Mutex<HashMap<Cookie, Arc<Arrivals>>>>;
+
+/// A server that is bound and listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: Arc<Socket>,
+    address: SocketAddr,
+    options: ServerOptions,
+}
+
+/// What test threads tell the accept loop.
+enum Note {
+    Event(ServerEvent),
+    /// The parameters of a test were accepted.
+    Begun,
+    /// A test's thread is done.
+    Over(Cookie, Box<ServerReport>),
+}
+
+impl Server {
+    /// Binds and listens; port 0 takes a free one. An unspecified IPv6 address takes IPv4 too.
+    ///
+    /// # Errors
+    /// Where the address can't be had.
+    pub fn bind(address: SocketAddr, options: ServerOptions) -> Result<Self, ServerError> {
+        let listen = || -> io::Result<(Socket, SocketAddr)> {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(!address.ip().is_unspecified())?;
+            }
+            socket.bind(&SockAddr::from(address))?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+            Ok((socket, bound))
+        };
+        let (socket, address) = listen().map_err(|error| ServerError::Listen(address, error))?;
+        Ok(Self {
+            listener: Arc::new(socket),
+            address,
+            options,
+        })
+    }
+
+    /// The address it listens on, with the port that was taken.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until stopped, or until the one test is over. Running tests are told that the server terminates, and
+    /// reported with what was measured.
+    ///
+    /// # Errors
+    /// Where the system has no descriptor left to begin with.
+    pub fn serve(&self, stop: &Stop, on_event: &mut dyn FnMut(ServerEvent)) -> Result<(), ServerError> {
+        let system = |what| move |error| ServerError::System(what, error);
+        let wake = Arc::new(Event::new().map_err(system("make an event"))?);
+        let waiting = Waiting::default();
+        let (notes, inbox) = mpsc::channel();
+        let mut lobby = Lobby::new(self.options.cookie_patience, self.options.strangers);
+        // Ends the tests when we end, also where that is after one test.
+        let end = Stop::new().map_err(system("make a stop token"))?;
+        let mut threads = HashMap::new();
+        let mut begun = false;
+        loop {
+            wake.clear();
+            for note in inbox.try_iter() {
+                match note {
+                    Note::Event(event) => on_event(event),
+                    Note::Begun => begun = true,
+                    Note::Over(cookie, report) => {
+                        if let Some(thread) = threads.remove(&cookie) {
+                            join(thread);
+                        }
+                        on_event(ServerEvent::Finished(report));
+                    }
+                }
+            }
+            if stop.is_stopped() || self.options.one_test && begun && threads.is_empty() {
+                break;
+            }
+            self.wait(&lobby, &wake, stop);
+            lobby.accept(&self.listener);
+            for stranger in lobby.settle(Instant::now()) {
+                match stranger {
+                    Stranger::Gone(peer, reason) => on_event(ServerEvent::Rejected { peer, reason }),
+                    Stranger::Known { socket, peer, cookie } => {
+                        let arrivals = lock(&waiting).get(&cookie).cloned();
+                        if let Some(arrivals) = arrivals {
+                            // A test that waits for no more streams refuses it.
+                            if let Err(socket) = arrivals.push(socket) {
+                                refuse(socket, peer, on_event);
+                            }
+                            continue;
+                        }
+                        let unwanted = self.options.cookie.is_some_and(|wanted| wanted != cookie)
+                            || self.options.one_test && begun
+                            || threads.contains_key(&cookie)
+                            || threads.len() >= self.options.tests;
+                        if unwanted {
+                            refuse(socket, peer, on_event);
+                            continue;
+                        }
+                        match self.admit(socket, peer, cookie, &waiting, &notes, &wake, &end) {
+                            Ok(thread) => {
+                                threads.insert(cookie, thread);
+                                on_event(ServerEvent::Admitted { cookie, peer });
+                            }
+                            Err(error) => {
+                                tracing::warn!(%peer, %error, "failed to start a test");
+                                on_event(ServerEvent::Rejected {
+                                    peer,
+                                    reason: Rejection::Busy,
+                                });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        end.stop();
+        for (_, thread) in threads.drain() {
+            join(thread);
+        }
+        for note in inbox.try_iter() {
+            match note {
+                Note::Event(event) => on_event(event),
+                Note::Begun => {}
+                Note::Over(_, report) => on_event(ServerEvent::Finished(report)),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, lobby: &Lobby, wake: &Event, stop: &Stop) {
+        let (listener, wake, stop) = (self.listener.as_fd(), wake.as_fd(), stop.fd());
+        let mut fds = vec![
+            PollFd::new(&listener, PollFlags::IN),
+            PollFd::new(&wake, PollFlags::IN),
+            PollFd::new(&stop, PollFlags::IN),
+        ];
+        fds.extend(lobby.sockets().map(|socket| PollFd::new(socket, PollFlags::IN)));
+        link::wait(&mut fds, lobby.timeout(Instant::now()));
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a test's thread shares with the accept loop, each once"
+    )]
+    fn admit(
+        &self,
+        socket: Socket,
+        peer: SocketAddr,
+        cookie: Cookie,
+        waiting: &Waiting,
+        notes: &mpsc::Sender<Note>,
+        wake: &Arc<Event>,
+        end: &Stop,
+    ) -> io::Result<thread::JoinHandle<()>> {
+        let test = test::Test {
+            link: ControlLink::new(socket)?,
+            peer,
+            cookie,
+            options: self.options,
+            listener: self.options.one_test.then(|| Arc::clone(&self.listener)),
+            ipv6: peer.is_ipv6(),
+            waiting: Arc::clone(waiting),
+            notes: notes.clone(),
+            wake_server: Arc::clone(wake),
+            stop: end.clone(),
+        };
+        thread::Builder::new()
+            .name("iperf3-test".to_owned())
+            .spawn(move || test.run())
+    }
+}
+
+fn join(thread: thread::JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a test's thread panicked");
+    }
+}
+
+fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<Cookie, Arc<Arrivals>>> {
+    // The map is whole whatever thread died while holding it.
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells a connection that we are busy, in a thread of its own so that a slow reader holds nobody up.
+fn refuse(socket: Socket, peer: SocketAddr, on_event: &mut dyn FnMut(ServerEvent)) {
+    on_event(ServerEvent::Rejected {
+        peer: canonical(peer),
+        reason: Rejection::Busy,
+    });
+    let say = move || {
+        if let Ok(link) = ControlLink::new(socket)
+            && link.send(&[State::AccessDenied.byte()]).is_ok()
+        {
+            link.close_gently(GOODBYE);
+        }
+    };
+    // Without a thread the connection is simply closed.
+    if let Err(error) = thread::Builder::new()
+        .name("iperf3-refusal".to_owned())
+        .spawn(say)
+    {
+        tracing::warn!(%error, "failed to refuse a connection politely");
+    }
+}

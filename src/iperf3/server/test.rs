@@ -1,0 +1,463 @@
+//! One test at the server, on a thread of its own.
+
+use super::{GOODBYE, Note, ServerEvent, ServerOptions, ServerReport, TestError, Waiting, lock};
+use crate::{
+    iperf3::{
+        link::{self, ControlLink, Received},
+        session::{DataStream, Session, TestEvent, TestOutcome, canonical},
+        wire::{
+            Cookie, ErrorCode, Parameters, Transport,
+            results::Results,
+            server::{Action, Failure, Input, Phase, Server as Machine},
+        },
+    },
+    measure::Direction,
+    sys::{event::Event, stop::Stop},
+    traffic::tcp_stream::{End, Role},
+};
+use socket2::Socket;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+/// How long a broken stream waits for the client's word about it on the control connection.
+const EXPLANATION: Duration = Duration::from_secs(1);
+
+/// Streams that arrived for a test.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    /// `None` once the test wants no more.
+    queue: Mutex<Option<Vec<Socket>>>,
+    wake: Arc<Event>,
+    most: usize,
+}
+
+impl Arrivals {
+    /// Hands a stream over; gives it back where it is not wanted.
+    pub(super) fn push(&self, socket: Socket) -> Result<(), Socket> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *queue {
+            Some(queue) if queue.len() < self.most => {
+                queue.push(socket);
+                self.wake.raise();
+                Ok(())
+            }
+            _ => Err(socket),
+        }
+    }
+
+    fn take(&self) -> Vec<Socket> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn close(&self) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// What a test's thread is given.
+pub(super) struct Test {
+    pub(super) link: ControlLink,
+    pub(super) peer: SocketAddr,
+    pub(super) cookie: Cookie,
+    pub(super) options: ServerOptions,
+    /// The listener, where this test has it for itself.
+    pub(super) listener: Option<Arc<Socket>>,
+    pub(super) ipv6: bool,
+    pub(super) waiting: Waiting,
+    pub(super) notes: mpsc::Sender<Note>,
+    pub(super) wake_server: Arc<Event>,
+    pub(super) stop: Stop,
+}
+
+enum Ended {
+    Done,
+    Failed(Failure),
+    Broken(u32, End),
+    System(&'static str, io::Error),
+}
+
+impl Test {
+    pub(super) fn run(self) {
+        let cookie = self.cookie;
+        let (waiting, notes, wake) = (
+            Arc::clone(&self.waiting),
+            self.notes.clone(),
+            Arc::clone(&self.wake_server),
+        );
+        let peer = self.peer;
+        let outcome = match Event::new() {
+            Ok(event) => self.run_with(Arc::new(event)),
+            Err(error) => Err(TestError::System("make an event", error)),
+        };
+        lock(&waiting).remove(&cookie);
+        // The accept loop outlives its tests.
+        let _ = notes.send(Note::Over(
+            cookie,
+            Box::new(ServerReport {
+                cookie,
+                peer,
+                outcome,
+            }),
+        ));
+        wake.raise();
+    }
+
+    fn run_with(self, wake: Arc<Event>) -> Result<TestOutcome, TestError> {
+        let local = self
+            .link
+            .socket()
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket());
+        let control = (local.map_or(self.peer, canonical), self.peer);
+        let peer = self.peer;
+        let mut run = Run {
+            machine: Machine::new(self.cookie, self.options.patience, Duration::ZERO),
+            began: Instant::now(),
+            parameters: Parameters::default(),
+            arrivals: None,
+            streams: Vec::new(),
+            session: None,
+            peer: None,
+            interrupted: false,
+            broken: None,
+            wake,
+            test: self,
+        };
+        let ended = run.drive();
+        let Run {
+            mut session,
+            parameters,
+            peer: results,
+            interrupted,
+            test,
+            ..
+        } = run;
+        if let Some(session) = &mut session {
+            session.finish(&mut |event| test.tell(event));
+            session.close();
+        }
+        let outcome = session.map(|mut session| TestOutcome {
+            cookie: test.cookie,
+            parameters,
+            own: session.own_results(results.as_ref()),
+            result: session.result(results.as_ref()),
+            peer: results,
+            control,
+            interrupted,
+        });
+        // A prompt close after success: a 3.21 client waits for it. A gentle one after a failure, so that its reason
+        // arrives.
+        match (ended, outcome) {
+            (Ended::Done, Some(outcome)) => {
+                test.link.close_gently(Duration::ZERO);
+                Ok(outcome)
+            }
+            (Ended::Failed(Failure::Interrupted), Some(outcome)) => {
+                test.link.close_gently(GOODBYE);
+                Ok(outcome)
+            }
+            (Ended::Broken(id, end), outcome) => {
+                test.link.close_gently(GOODBYE);
+                Err(TestError::StreamBroken {
+                    id,
+                    peer,
+                    end,
+                    measured: outcome.map(Box::new),
+                })
+            }
+            (Ended::Failed(source), outcome) => {
+                test.link.close_gently(GOODBYE);
+                Err(TestError::Protocol {
+                    peer,
+                    source,
+                    measured: outcome.map(Box::new),
+                })
+            }
+            (Ended::System(what, error), _) => {
+                test.link.close_gently(GOODBYE);
+                Err(TestError::System(what, error))
+            }
+            (Ended::Done, None) => Err(TestError::System(
+                "measure a test",
+                io::Error::other("it never ran"),
+            )),
+        }
+    }
+
+    fn tell(&self, event: TestEvent) {
+        let _ = self.notes.send(Note::Event(ServerEvent::Test {
+            cookie: self.cookie,
+            event,
+        }));
+        self.wake_server.raise();
+    }
+}
+
+struct Run {
+    test: Test,
+    machine: Machine,
+    began: Instant,
+    parameters: Parameters,
+    arrivals: Option<Arc<Arrivals>>,
+    streams: Vec<DataStream>,
+    session: Option<Session>,
+    peer: Option<Results>,
+    interrupted: bool,
+    broken: Option<(Instant, u32, End)>,
+    wake: Arc<Event>,
+}
+
+impl Run {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn drive(&mut self) -> Ended {
+        loop {
+            while let Some(action) = self.machine.next_action() {
+                if let Some(ended) = self.act(action) {
+                    return ended;
+                }
+            }
+            if self.test.stop.is_stopped() && !self.interrupted {
+                self.interrupted = true;
+                self.finish_session();
+                self.machine.handle(self.now(), Input::Interrupt);
+                continue;
+            }
+            match self.machine.phase() {
+                Phase::Accepting => {
+                    if let Err(code) = self.take_arrivals() {
+                        self.machine.handle(self.now(), Input::Refuse(code));
+                        continue;
+                    }
+                    if self.streams.len() >= self.parameters.total_streams() {
+                        if let Some(arrivals) = &self.arrivals {
+                            arrivals.close();
+                        }
+                        self.machine.handle(self.now(), Input::StreamsAccepted);
+                        continue;
+                    }
+                }
+                Phase::Running => {
+                    if let Some(session) = &mut self.session {
+                        let test = &self.test;
+                        session.sample_if_due(&mut |event| test.tell(event));
+                        if self.broken.is_none() {
+                            self.broken = session.broken().map(|(id, end)| (Instant::now(), id, end));
+                        }
+                    }
+                    if let Some((since, id, end)) = self.broken
+                        && since.elapsed() >= EXPLANATION
+                    {
+                        let code = if matches!(end, End::Closed) {
+                            207
+                        } else {
+                            ErrorCode::STREAM_READ
+                        };
+                        self.machine
+                            .handle(self.now(), Input::Refuse(ErrorCode::new(code)));
+                        while let Some(action) = self.machine.next_action() {
+                            if let Action::Send(bytes) = action {
+                                // The client may be gone altogether.
+                                let _ = self.test.link.send(&bytes);
+                            }
+                        }
+                        return Ended::Broken(id, end);
+                    }
+                }
+                _ => {}
+            }
+            let stop = (!self.interrupted).then_some(&self.test.stop);
+            link::wait_for(&self.test.link, &self.wake, stop, self.timeout());
+            self.wake.clear();
+            self.listen();
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let mut timeout = self
+            .machine
+            .deadline()
+            .map(|deadline| deadline.saturating_sub(self.now()));
+        let mut at_most = |time: Duration| timeout = Some(timeout.map_or(time, |timeout| timeout.min(time)));
+        if let (Some(session), Phase::Running) = (&self.session, self.machine.phase()) {
+            at_most(session.due_in());
+        }
+        if let Some((since, ..)) = self.broken {
+            at_most(EXPLANATION.saturating_sub(since.elapsed()));
+        }
+        timeout
+    }
+
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            let received = self.test.link.receive(&mut buffer);
+            let now = self.now();
+            match received {
+                Received::Bytes(count) => {
+                    self.machine
+                        .handle(now, Input::Bytes(buffer.get(..count).unwrap_or_default()));
+                    // A flood ends in an error of the machine; then nothing more is read.
+                    if count < buffer.len() || self.machine.phase() == Phase::Over {
+                        break;
+                    }
+                }
+                Received::Nothing => break,
+                Received::Closed => {
+                    self.machine.handle(now, Input::Closed);
+                    break;
+                }
+                Received::Reset => {
+                    self.machine.handle(now, Input::Reset);
+                    break;
+                }
+            }
+        }
+        self.machine.handle(self.now(), Input::Tick);
+    }
+
+    fn finish_session(&mut self) {
+        if let Some(session) = &mut self.session {
+            let test = &self.test;
+            session.finish(&mut |event| test.tell(event));
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Option<Ended> {
+        match action {
+            Action::Send(bytes) => {
+                if self.test.link.send(&bytes).is_err() {
+                    // What the client said before it went away explains more than our failed write.
+                    self.listen();
+                    self.machine.handle(self.now(), Input::Reset);
+                }
+            }
+            Action::Prepare(parameters) => {
+                let input = match self.prepare(*parameters) {
+                    Ok(()) => Input::Prepared,
+                    Err(code) => Input::Refuse(code),
+                };
+                self.machine.handle(self.now(), input);
+            }
+            Action::Run => {
+                let streams = std::mem::take(&mut self.streams);
+                match Session::begin(
+                    streams,
+                    &self.parameters,
+                    self.test.options.sample_interval,
+                    &self.wake,
+                ) {
+                    Ok(session) => {
+                        self.test.tell(session.running_event());
+                        self.session = Some(session);
+                    }
+                    Err(error) => {
+                        let code = ErrorCode::with_source(ErrorCode::INIT_STREAM, &error);
+                        self.machine.handle(self.now(), Input::Refuse(code));
+                        return Some(Ended::System("start the streams", error));
+                    }
+                }
+            }
+            Action::End => {
+                self.finish_session();
+                if let Some(session) = &mut self.session {
+                    session.close();
+                }
+            }
+            Action::TakeResults(results) => {
+                if self
+                    .session
+                    .as_ref()
+                    .is_some_and(|session| !session.knows_all(&results))
+                {
+                    self.machine
+                        .handle(self.now(), Input::Refuse(ErrorCode::new(ErrorCode::STREAM_ID)));
+                }
+                self.peer = Some(*results);
+            }
+            Action::MakeResults => {
+                if let Some(session) = &self.session {
+                    let results = session.own_results(self.peer.as_ref());
+                    self.machine.handle(self.now(), Input::Results(&results));
+                }
+            }
+            Action::Done => return Some(Ended::Done),
+            Action::Fail(failure) => return Some(Ended::Failed(failure)),
+        }
+        None
+    }
+
+    fn prepare(&mut self, parameters: Parameters) -> Result<(), ErrorCode> {
+        if parameters.transport != Transport::Tcp || parameters.mptcp {
+            return Err(ErrorCode::new(ErrorCode::UNIMPLEMENTED));
+        }
+        // On a listener of our own, options can be set where they take part in the handshake.
+        if let Some(listener) = &self.test.listener {
+            link::set_mss(listener, &parameters).map_err(|refused| refused.code)?;
+            set_window(listener, &parameters)?;
+        }
+        let arrivals = Arc::new(Arrivals {
+            queue: Mutex::new(Some(Vec::new())),
+            wake: Arc::clone(&self.wake),
+            most: parameters.total_streams(),
+        });
+        self.arrivals = Some(Arc::clone(&arrivals));
+        lock(&self.test.waiting).insert(self.test.cookie, arrivals);
+        self.parameters = parameters;
+        let _ = self.test.notes.send(Note::Begun);
+        Ok(())
+    }
+
+    fn take_arrivals(&mut self) -> Result<(), ErrorCode> {
+        let Some(arrivals) = &self.arrivals else {
+            return Ok(());
+        };
+        for socket in arrivals.take() {
+            let index = self.streams.len();
+            if index >= self.parameters.total_streams() {
+                break;
+            }
+            set_window(&socket, &self.parameters)?;
+            if let Some(name) = &self.parameters.congestion
+                && let Err(refused) = link::set_congestion(&socket, name)
+            {
+                // As stock: go on with the system's own, which the results name.
+                tracing::warn!(name, error = %refused.source, "the client's congestion control was refused");
+            }
+            link::set_options(&socket, &self.parameters, self.test.ipv6).map_err(|refused| refused.code)?;
+            // In bidir the first half receives, the second sends.
+            let (role, direction) = if self.parameters.reverse || index >= self.parameters.streams() {
+                (Role::Send, Direction::Reverse)
+            } else {
+                (Role::Receive, Direction::Forward)
+            };
+            let stream = DataStream::new(socket, role, direction)
+                .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
+            self.streams.push(stream);
+        }
+        Ok(())
+    }
+}
+
+fn set_window(socket: &Socket, parameters: &Parameters) -> Result<(), ErrorCode> {
+    match parameters
+        .window
+        .and_then(|window| u64::try_from(window).ok())
+        .filter(|window| *window > 0)
+    {
+        Some(window) => match link::set_window(socket, window) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(ErrorCode::new(ErrorCode::BUFFER_NOT_GIVEN)),
+            Err(refused) => Err(refused.code),
+        },
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,331 @@
+//! One running test at one end: its load, its recording, and the results made of them.
+
+use super::wire::{Cookie, Parameters, Results, StreamReport, stream_id};
+use crate::{
+    measure::{Direction, Sample, StreamResult, ThroughputResult},
+    sys::{
+        event::Event,
+        usage::{CpuTime, cpu_time},
+    },
+    traffic::tcp_stream::{End, Load, Recording, Role, Schedule, Settings},
+};
+use socket2::Socket;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// One stream's interval, as it is told while the test runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IntervalSample {
+    /// iperf3's stream id.
+    pub id: u32,
+    /// Which way its data flows.
+    pub direction: Direction,
+    /// The interval.
+    pub sample: Sample,
+}
+
+/// What happens in a test, at either end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TestEvent {
+    /// Data flows from now on (TEST_RUNNING). The streams' ends: local, peer.
+    Running(Vec<(SocketAddr, SocketAddr)>),
+    /// The warm-up is over: from now on bytes count.
+    OmitEnded,
+    /// An interval of each stream.
+    Interval(Vec<IntervalSample>),
+    /// Data is no longer sent; results are exchanged.
+    Ended,
+}
+
+/// A test at one end, after it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestOutcome {
+    /// The test's name between its ends.
+    pub cookie: Cookie,
+    /// Its parameters as they went over the wire.
+    pub parameters: Parameters,
+    /// What was measured. Without the peer's results, what only the peer knows is 0.
+    pub result: ThroughputResult,
+    /// Our results as we sent them, or would have.
+    pub own: Results,
+    /// The peer's results; `None` where the test ended before they came.
+    pub peer: Option<Results>,
+    /// The control connection's ends: local, peer.
+    pub control: (SocketAddr, SocketAddr),
+    /// Whether the test was ended early by our own [`Stop`](crate::sys::stop::Stop).
+    pub interrupted: bool,
+}
+
+/// A data connection with its place in the test.
+#[derive(Debug)]
+pub(super) struct DataStream {
+    pub(super) role: Role,
+    pub(super) direction: Direction,
+    pub(super) socket: Arc<Socket>,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+}
+
+impl DataStream {
+    pub(super) fn new(socket: Socket, role: Role, direction: Direction) -> io::Result<Self> {
+        let address = |address: socket2::SockAddr| {
+            address
+                .as_socket()
+                .map(canonical)
+                .ok_or_else(|| io::Error::other("a data connection without an address"))
+        };
+        Ok(Self {
+            role,
+            direction,
+            local: address(socket.local_addr()?)?,
+            peer: address(socket.peer_addr()?)?,
+            socket: Arc::new(socket),
+        })
+    }
+}
+
+/// An address as people write it: IPv4 mapped into IPv6 as IPv4.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// How a test's parameters drive its streams.
+pub(super) fn settings(parameters: &Parameters) -> Settings {
+    let positive = |value: Option<i64>| value.filter(|value| *value > 0).map(i64::unsigned_abs);
+    Settings {
+        length: parameters.block(),
+        rate: positive(parameters.bandwidth),
+        burst: positive(parameters.burst)
+            .and_then(|burst| u32::try_from(burst).ok())
+            .unwrap_or(1),
+        sendfile: parameters.zerocopy.is_some_and(|value| value != 0),
+        discard: parameters.skip_rx_copy.is_some_and(|value| value != 0),
+        repeating: parameters.repeating_payload,
+        limit: parameters.byte_limit(),
+    }
+}
+
+/// A running test.
+pub(super) struct Session {
+    streams: Vec<DataStream>,
+    load: Option<Load>,
+    recording: Recording,
+    began: Instant,
+    cpu: CpuTime,
+    /// CPU time and wall time from begin to finish.
+    used: Option<(CpuTime, Duration)>,
+    techniques: crate::measure::Techniques,
+}
+
+impl Session {
+    /// Starts data and timers.
+    pub(super) fn begin(
+        streams: Vec<DataStream>,
+        parameters: &Parameters,
+        interval: Duration,
+        wake: &Arc<Event>,
+    ) -> io::Result<Self> {
+        let cpu = cpu_time()?;
+        let schedule = Schedule {
+            interval,
+            omit: parameters.warm_up(),
+        };
+        let sockets: Vec<_> = streams
+            .iter()
+            .map(|stream| (Arc::clone(&stream.socket), stream.role))
+            .collect();
+        let recording = Recording::new(schedule, streams.len());
+        let began = Instant::now();
+        let load = Load::start(&sockets, &settings(parameters), Arc::clone(wake))?;
+        if recording.is_measuring() {
+            load.begin_counting();
+        }
+        Ok(Self {
+            techniques: load.techniques().clone(),
+            streams,
+            load: Some(load),
+            recording,
+            began,
+            cpu,
+            used: None,
+        })
+    }
+
+    pub(super) fn running_event(&self) -> TestEvent {
+        TestEvent::Running(
+            self.streams
+                .iter()
+                .map(|stream| (stream.local, stream.peer))
+                .collect(),
+        )
+    }
+
+    /// How long until the next sample is due.
+    pub(super) fn due_in(&self) -> Duration {
+        self.recording.due().saturating_sub(self.began.elapsed())
+    }
+
+    /// How long until `duration` of measured time is over; `None` in the warm-up.
+    pub(super) fn ends_in(&self, duration: Duration) -> Option<Duration> {
+        let base = self.recording.base()?;
+        Some((base + duration).saturating_sub(self.began.elapsed()))
+    }
+
+    /// Takes a sample if one is due and tells of it.
+    pub(super) fn sample_if_due(&mut self, tell: &mut dyn FnMut(TestEvent)) {
+        let Some(load) = &self.load else { return };
+        let now = self.began.elapsed();
+        if now < self.recording.due() {
+            return;
+        }
+        let ends_omit = self.recording.sample(now, load);
+        if ends_omit {
+            load.begin_counting();
+        }
+        self.tell_interval(tell);
+        if ends_omit {
+            tell(TestEvent::OmitEnded);
+        }
+    }
+
+    fn tell_interval(&self, tell: &mut dyn FnMut(TestEvent)) {
+        let samples = self.streams.iter().enumerate().filter_map(|(index, stream)| {
+            Some(IntervalSample {
+                id: stream_id(index) as u32,
+                direction: stream.direction,
+                sample: self.recording.last_sample(index)?.clone(),
+            })
+        });
+        tell(TestEvent::Interval(samples.collect()));
+    }
+
+    /// Whether the byte limit was reached.
+    pub(super) fn limit_reached(&self) -> bool {
+        self.recording.is_measuring() && self.load.as_ref().is_some_and(Load::limit_reached)
+    }
+
+    /// The id of the first stream that broke, and how.
+    pub(super) fn broken(&self) -> Option<(u32, End)> {
+        let (index, end) = self.load.as_ref()?.broken()?;
+        Some((stream_id(index) as u32, end))
+    }
+
+    /// Stops senders and takes the final statistics; receivers go on unheeded, so that the peer is not blocked.
+    pub(super) fn finish(&mut self, tell: &mut dyn FnMut(TestEvent)) {
+        let (Some(load), None) = (&mut self.load, self.used) else {
+            return;
+        };
+        load.stop_sending();
+        let now = self.began.elapsed();
+        let cpu = cpu_time().unwrap_or(self.cpu);
+        let used = CpuTime {
+            user: cpu.user.saturating_sub(self.cpu.user),
+            system: cpu.system.saturating_sub(self.cpu.system),
+        };
+        self.used = Some((used, now));
+        if self.recording.finish(now, load) {
+            self.tell_interval(tell);
+        }
+        tell(TestEvent::Ended);
+    }
+
+    /// Closes the data connections.
+    pub(super) fn close(&mut self) {
+        self.load = None;
+    }
+
+    /// What we tell the peer. `peer` are its results, of which a sending server repeats some.
+    pub(super) fn own_results(&self, peer: Option<&Results>) -> Results {
+        let (used, wall) = self.used.unwrap_or_default();
+        let percent = |time: Duration| {
+            if wall.is_zero() {
+                0.0
+            } else {
+                time.as_secs_f64() / wall.as_secs_f64() * 100.0
+            }
+        };
+        let sends = self.streams.iter().any(|stream| stream.role == Role::Send);
+        let reports = self.streams.iter().enumerate().map(|(index, stream)| {
+            let id = stream_id(index);
+            let retransmits = match stream.role {
+                Role::Send => self.recording.retransmits(index).map_or(-1, |count| count as i64),
+                Role::Receive => -1,
+            };
+            let mut report = StreamReport::tcp(
+                id,
+                self.recording.bytes(index) as i64,
+                retransmits,
+                self.recording.seconds(),
+            );
+            if let (Role::Send, Some(told)) = (stream.role, peer.and_then(|peer| peer.stream(id))) {
+                report.jitter = told.jitter;
+                report.errors = told.errors;
+            }
+            report
+        });
+        Results {
+            cpu_total: percent(used.user + used.system),
+            cpu_user: percent(used.user),
+            cpu_system: percent(used.system),
+            sender_has_retransmits: if sends { 1 } else { -1 },
+            congestion_used: self.techniques.congestion.clone(),
+            server_output_text: None,
+            server_output_json: None,
+            streams: reports.collect(),
+        }
+    }
+
+    /// Whether the peer's results name only our streams.
+    pub(super) fn knows_all(&self, peer: &Results) -> bool {
+        let known = |id| (0..self.streams.len()).any(|index| stream_id(index) == id);
+        peer.streams.iter().all(|stream| known(stream.id))
+    }
+
+    /// What was measured, with what the peer told.
+    pub(super) fn result(&mut self, peer: Option<&Results>) -> ThroughputResult {
+        let (used, _) = self.used.unwrap_or_default();
+        let seconds = self.recording.seconds();
+        let recording = &mut self.recording;
+        let streams = self.streams.iter().enumerate().map(|(index, stream)| {
+            let id = stream_id(index);
+            let told = peer.and_then(|peer| peer.stream(id));
+            let told_bytes = told.map_or(0, |told| told.bytes.max(0).unsigned_abs());
+            let told_seconds = told.and_then(|told| Some(told.end_time? - told.start_time.unwrap_or(0.0)));
+            let own = recording.bytes(index);
+            let sends = stream.role == Role::Send;
+            StreamResult {
+                id: id as u32,
+                direction: stream.direction,
+                sent_bytes: if sends { own } else { told_bytes },
+                received_bytes: if sends { told_bytes } else { own },
+                seconds: told_seconds
+                    .filter(|told| sends && *told > 0.0)
+                    .unwrap_or(seconds),
+                total_bytes: recording.total_bytes(index),
+                retransmits: if sends {
+                    recording.retransmits(index)
+                } else {
+                    told.and_then(|told| u64::try_from(told.retransmits).ok())
+                },
+                local_address: ip(stream.local),
+                peer_address: ip(stream.peer),
+                samples: recording.take_samples(index),
+            }
+        });
+        ThroughputResult {
+            streams: streams.collect(),
+            seconds,
+            techniques: self.techniques.clone(),
+            process_user_seconds: used.user.as_secs_f64(),
+            process_system_seconds: used.system.as_secs_f64(),
+        }
+    }
+}
+
+fn ip(address: SocketAddr) -> IpAddr {
+    address.ip()
+}
