@@ -10,7 +10,9 @@ use encapbench::fabric::Fabric as _;
 use encapbench::fabric::lab::{Command, LabFabric, NamespaceKind, RunningLab, Stdio, pods_everywhere};
 use encapbench::measure::network;
 use encapbench::scenario::VxlanMode;
-use encapbench::scenario::{Calico, Case, Cluster, Encapsulation, Lab, NicProfile, Path, Place, Subnet};
+use encapbench::scenario::{
+    Calico, Case, Cluster, Encapsulation, Firewall, Lab, NicProfile, Path, Place, Subnet,
+};
 use encapbench::units::Mtu;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
@@ -189,6 +191,27 @@ fn the_nic_profile_is_what_the_kernel_has() {
         assert_eq!(offload_of("vxlan.calico", "tx-checksum-ip-generic"), checksum);
         assert_eq!(devices.iter().map(|d| d.mtu).collect::<Vec<_>>(), [9000, 8950]);
     }
+}
+
+/// More rules than one netlink message holds.
+#[test]
+fn the_largest_firewall_fits() {
+    let mut lab = usual();
+    lab.clusters[0].subnets = vec![Subnet {
+        nodes: vec!["east-1".to_owned()],
+        cidr: None,
+    }];
+    lab.clusters[0].firewall = Some(Firewall {
+        conntrack: false,
+        rules: 10_000,
+    });
+    let Some(running) = built(&lab) else { return };
+    carry(
+        &running,
+        &place("pod@east-1/Always"),
+        &place("pod@east-1/CrossSubnet"),
+        1000,
+    );
 }
 
 #[test]

@@ -141,13 +141,19 @@ fn try_run(args: &LabArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u
         None => shell(&name, &place, &places, args.attach.is_some(), err),
     };
     let command = command.env("ENCAPBENCH_PLACE", place.to_string());
-    // Ctrl-C is for the shell; this process waits for its end, to take down the lab.
-    fork::ignore_terminal_signals();
+    // Ctrl-C is for the command; this process waits for its end, to take down the lab.
+    fork::ignore_interrupts();
+    let is_shell = args.command.is_empty();
+    if is_shell {
+        fork::ignore_stops();
+    }
     let process = lab.spawn(&place, &command)?;
     let status = process
         .wait_blocking()
         .map_err(|error| Failure::new(UNABLE, &error))?;
-    fork::take_terminal_back();
+    if is_shell {
+        fork::take_terminal_back();
+    }
     drop(lab);
     Ok(exit_code(status))
 }

@@ -253,26 +253,27 @@ pub fn block_signals() {
     }
 }
 
-/// Ignores what a terminal's keys send (interrupt, quit, stop) and what stops a background process from using it,
-/// for as long as a shell in the foreground is waited for.
-pub fn ignore_terminal_signals() {
-    const SIGNALS: [c_int; 5] = [
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGTSTP,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-    ];
-    for signal in SIGNALS {
+/// Ignores what a terminal sends by Ctrl-C and Ctrl-\, for as long as a command that gets them too is waited for.
+pub fn ignore_interrupts() {
+    ignore(&[libc::SIGINT, libc::SIGQUIT]);
+}
+
+/// Ignores what would stop this process while a shell that controls jobs has its terminal.
+pub fn ignore_stops() {
+    ignore(&[libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU]);
+}
+
+fn ignore(signals: &[c_int]) {
+    for signal in signals {
         // SAFETY: sets a disposition, no handler of ours is involved.
         unsafe {
-            libc::signal(signal, libc::SIG_IGN);
+            libc::signal(*signal, libc::SIG_IGN);
         }
     }
 }
 
 /// Makes the calling process's group the foreground one of the terminal at standard input again, after a shell had
-/// it. Does nothing where that is no terminal. The caller ignores terminal signals ([`ignore_terminal_signals`]).
+/// it. Does nothing where that is no terminal. The caller ignores what would stop it ([`ignore_stops`]).
 pub fn take_terminal_back() {
     // SAFETY: plain system calls on descriptor 0; failure leaves things as they were.
     unsafe {

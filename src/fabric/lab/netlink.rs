@@ -36,6 +36,8 @@ const FELIX: RouteProtocol = RouteProtocol::Other(80);
 const POD_GATEWAY_MAC: [u8; 6] = [0xee; 6];
 /// Requests sent at once; the answers to more would overflow the socket's buffer.
 const BATCH: usize = 100;
+/// Packet filter rules in one transaction, which the socket's buffer must hold.
+const RULES: usize = 250;
 
 /// Why the lab's network could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -507,31 +509,31 @@ impl Site {
         let nftables = Connection::<Nftables>::new().map_err(self.failed("open nftables' netlink socket"))?;
         let what = || self.failed("add packet filter rules (nftables)");
         let mut transaction = nftables.transaction().add_table(TABLE, Family::Inet);
+        let mut size = 0;
         for (chain, hook) in [("forward", FilterHook::Forward), ("input", FilterHook::Input)] {
             let base = BaseChain::filter(hook, Priority::Filter).policy(Policy::Accept);
-            transaction = transaction.add_chain(
-                Chain::new(TABLE, chain)
-                    .map_err(what())?
-                    .family(Family::Inet)
-                    .base(base),
-            );
-            for rule in 0..firewall.rules {
-                // Addresses of TEST-NET-3 (RFC 5737), which no place of a lab has.
-                let [.., host] = rule.to_be_bytes();
-                transaction = transaction.add_rule(
-                    Rule::new(TABLE, chain)
-                        .family(Family::Inet)
-                        .match_saddr_v4(Ipv4Addr::new(203, 0, 113, host), 32)
-                        .drop(),
-                );
-            }
-            let last = Rule::new(TABLE, chain).family(Family::Inet);
-            transaction = transaction.add_rule(if firewall.conntrack {
-                last.match_ct_state(CtState::NEW | CtState::ESTABLISHED | CtState::RELATED)
-                    .accept()
+            let made = Chain::new(TABLE, chain).map_err(what())?;
+            transaction = transaction.add_chain(made.family(Family::Inet).base(base));
+            let rule = || Rule::new(TABLE, chain).family(Family::Inet);
+            // Addresses of TEST-NET-3 (RFC 5737), which no place of a lab has.
+            let nothing = (0..=u8::MAX)
+                .cycle()
+                .take(firewall.rules as usize)
+                .map(|host| rule().match_saddr_v4(Ipv4Addr::new(203, 0, 113, host), 32).drop());
+            let last = if firewall.conntrack {
+                rule().match_ct_state(CtState::NEW | CtState::ESTABLISHED | CtState::RELATED)
             } else {
-                last.accept()
-            });
+                rule()
+            };
+            for rule in nothing.chain([last.accept()]) {
+                transaction = transaction.add_rule(rule);
+                size += 1;
+                if size == RULES {
+                    transaction.commit(&nftables).await.map_err(what())?;
+                    transaction = nftables.transaction();
+                    size = 0;
+                }
+            }
         }
         transaction.commit(&nftables).await.map_err(what())
     }

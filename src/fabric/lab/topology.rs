@@ -93,6 +93,16 @@ pub enum TopologyError {
         /// What is left.
         inside: u16,
     },
+    /// A burst that lets no packet through.
+    #[error(
+        "a burst of {burst} bytes is less than two packets of MTU {mtu}: the NIC would send nothing or in fits"
+    )]
+    BurstTooSmall {
+        /// The NIC's burst in bytes.
+        burst: u64,
+        /// Its MTU.
+        mtu: u16,
+    },
     /// More packet filter rules than the lab makes.
     #[error("cluster {cluster:?} asks for {rules} packet filter rules: 10000 at most")]
     TooManyRules {
@@ -210,6 +220,14 @@ impl Topology {
             return Err(TopologyError::MtuTooSmall {
                 mtu: lab.nic.mtu.get(),
                 inside,
+            });
+        }
+        // With its Ethernet header; the kernel rounds the burst down by some bytes.
+        let packets = 2 * (u64::from(lab.nic.mtu.get()) + 14);
+        if lab.nic.rate.is_some() && lab.nic.burst.get() < packets {
+            return Err(TopologyError::BurstTooSmall {
+                burst: lab.nic.burst.get(),
+                mtu: lab.nic.mtu.get(),
             });
         }
         let ranges = Ranges::choose(lab)?;

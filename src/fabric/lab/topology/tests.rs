@@ -1,6 +1,6 @@
 use super::{BlockRoute, Topology, TopologyError};
 use crate::scenario::{Calico, Cluster, Firewall, Lab, NicProfile, Place, Subnet, VxlanMode};
-use crate::units::{Cidr4, Mtu};
+use crate::units::{Bytes, Cidr4, Mtu};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 
@@ -164,6 +164,18 @@ fn nodes_are_unique_and_places_on_them() {
         "pod@nowhere/Always is on node \"nowhere\", which no cluster of the lab has (nodes: c0-0-0, c0-0-1)"
     );
     assert_eq!(refused(&lab(&[])), TopologyError::Empty.to_string());
+}
+
+#[test]
+fn a_burst_holds_packets() {
+    let mut lab = lab(&[&[1]]);
+    lab.nic.burst = Bytes(3027);
+    assert!(refused(&lab).starts_with("a burst of 3027 bytes is less than two packets of MTU 1500"));
+    lab.nic.burst = Bytes(3028);
+    assert!(Topology::plan(&lab, &BTreeSet::new()).is_ok());
+    lab.nic.burst = Bytes(0);
+    lab.nic.rate = None;
+    assert!(Topology::plan(&lab, &BTreeSet::new()).is_ok());
 }
 
 #[test]
