@@ -6,17 +6,30 @@
 mod case;
 mod gates;
 mod lab;
+mod locate;
 mod metric;
+mod nodes;
+mod parse;
 mod path;
 mod place;
+mod plan;
+mod problem;
+mod schema;
+mod validate;
 mod workload;
 
 pub use case::{Case, Path};
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
 pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Subnet};
 pub use metric::Metric;
+pub use nodes::NodeRef;
+pub use parse::parse;
 pub use path::{Encapsulation, PathSpec, VxlanMode};
 pub use place::{Place, PlaceError, PlaceRef};
+pub use plan::{Overrides, Plan, PlanError};
+pub use problem::{Complaint, Problem, ScenarioError, Step, Stretch};
+pub use schema::json_schema;
+pub use validate::validate;
 pub use workload::{Latency, LatencyKind, Protocol, Throughput, Workload, WorkloadKind};
 
 use schemars::JsonSchema;
@@ -50,3 +63,6 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateRule>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,16 @@ pub struct Blocks {
     pub at_most: Option<u32>,
 }
 
+impl Blocks {
+    /// The most blocks that are run.
+    pub const fn most(self) -> u32 {
+        match self.at_most {
+            Some(most) => most,
+            None => self.at_least,
+        }
+    }
+}
+
 impl Default for Blocks {
     fn default() -> Self {
         Self {

@@ -1,0 +1,35 @@
+//! The nodes of a scenario, with where they are.
+
+use super::{Fabric, Scenario};
+
+/// A node, and where in the fabric it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeRef<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The index of its cluster.
+    pub cluster: usize,
+    /// The index of its subnet within the cluster.
+    pub subnet: usize,
+}
+
+impl Scenario {
+    /// All nodes, in the order of the file.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeRef<'_>> {
+        let Fabric::Lab(lab) = &self.fabric;
+        lab.clusters.iter().enumerate().flat_map(|(cluster, spec)| {
+            spec.subnets.iter().enumerate().flat_map(move |(subnet, spec)| {
+                spec.nodes.iter().map(move |name| NodeRef {
+                    name,
+                    cluster,
+                    subnet,
+                })
+            })
+        })
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<NodeRef<'_>> {
+        self.nodes().find(|node| node.name == name)
+    }
+}

@@ -1,0 +1,224 @@
+//! Paths and workloads.
+
+use super::{Problems, case_name_fault, empty};
+use crate::scenario::{
+    Encapsulation, Latency, PathSpec, PlaceRef, Scenario, Throughput, Workload, WorkloadKind, plan::expected,
+    problem::Step,
+};
+use std::time::Duration;
+
+/// The longest that anything is measured.
+const LONGEST: Duration = Duration::from_hours(24);
+/// The longest warm-up.
+const LONGEST_OMIT: Duration = Duration::from_mins(10);
+
+pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
+    if scenario.paths.is_empty() {
+        problems.say(&["paths".into()], empty("paths"), None);
+    }
+    if scenario.workloads.is_empty() {
+        problems.say(&["workloads".into()], empty("workloads"), None);
+    }
+    problems.unique("paths", scenario.paths.iter().map(|path| path.name.as_str()));
+    problems.unique(
+        "workloads",
+        scenario.workloads.iter().map(|workload| workload.name.as_str()),
+    );
+    for (index, spec) in scenario.paths.iter().enumerate() {
+        path(scenario, spec, &["paths".into(), index.into()], problems);
+    }
+    for (index, spec) in scenario.workloads.iter().enumerate() {
+        workload(scenario, spec, &["workloads".into(), index.into()], problems);
+    }
+}
+
+fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Problems) {
+    let at = |key: &'static str| [at[0], at[1], key.into()];
+    if let Some(fault) = case_name_fault(&spec.name) {
+        problems.say(&at("name"), format!("a path's name {fault}"), None);
+    }
+    let nodes: Vec<&str> = scenario.nodes().map(|node| node.name).collect();
+    let mut known = true;
+    for (key, place) in [("from", &spec.from), ("to", &spec.to)] {
+        known &= problems.known(&at(key), "node", "nodes", place.node(), &nodes);
+    }
+    let pod = [&spec.from, &spec.to].into_iter().find(|place| place.is_pod());
+    match (pod, spec.vxlan_mode) {
+        (Some(pod), None) => problems.say(
+            &at(if spec.from.is_pod() { "from" } else { "to" }),
+            format!("`{pod}` is a pod, so the path must say which pool its address is from"),
+            "add `vxlan-mode: CrossSubnet` or `vxlan-mode: Always`".to_owned(),
+        ),
+        (None, Some(mode)) => problems.say(
+            &at("vxlan-mode"),
+            format!("both ends are nodes, and `vxlan-mode: {mode}` is a setting of pods' addresses"),
+            format!(
+                "leave it out, or go between pods: `from: pod@{}`, `to: pod@{}`",
+                spec.from.node(),
+                spec.to.node()
+            ),
+        ),
+        _ => {}
+    }
+    if spec.from == spec.to {
+        let hint = match &spec.to {
+            PlaceRef::Pod { node, .. } => format!("for another pod of the same node write `pod-2@{node}`"),
+            PlaceRef::Node(_) => "name another node, or go between pods of this one".to_owned(),
+        };
+        problems.say(
+            &at("to"),
+            format!("the path leads from `{}` to itself", spec.from),
+            hint,
+        );
+        return;
+    }
+    if !known {
+        return;
+    }
+    let cluster = |place: &PlaceRef| scenario.node(place.node()).map(|node| node.cluster);
+    if cluster(&spec.from) != cluster(&spec.to) {
+        problems.say(
+            &at("to"),
+            format!(
+                "`{}` and `{}` are in different clusters, and paths between clusters are not supported yet",
+                spec.from, spec.to
+            ),
+            "keep both ends of a path in one cluster".to_owned(),
+        );
+        return;
+    }
+    if spec.from.is_pod() && !spec.to.is_pod() && expected(scenario, spec) == Encapsulation::Vxlan {
+        problems.say(
+            &at("to"),
+            format!(
+                "from the pod `{}` to the node `{}` packets go plain, and only the answers are encapsulated: \
+                 encapsulation follows the destination's address",
+                spec.from, spec.to
+            ),
+            format!(
+                "turn the path round (`from: {}`, `to: {}`); `reverse: true` in a workload sends from the pod",
+                spec.to, spec.from
+            ),
+        );
+    }
+}
+
+fn workload(scenario: &Scenario, spec: &Workload, at: &[Step; 2], problems: &mut Problems) {
+    let name = [at[0], at[1], "name".into()];
+    if let Some(fault) = case_name_fault(&spec.name) {
+        problems.say(&name, format!("a workload's name {fault}"), None);
+    }
+    match spec.kind() {
+        Some(WorkloadKind::Throughput(throughput)) => {
+            check_throughput(
+                throughput,
+                |key| [at[0], at[1], "throughput".into(), key.into()],
+                problems,
+            );
+        }
+        Some(WorkloadKind::Latency(latency)) => {
+            let at = |key: &'static str| [at[0], at[1], "latency".into(), key.into()];
+            check_latency(latency, at, problems);
+            if let Some(load) = &latency.during {
+                during(scenario, spec, load, &at("during"), problems);
+            }
+        }
+        None => {
+            let count = if spec.throughput.is_some() {
+                "both"
+            } else {
+                "neither"
+            };
+            problems.say(
+                &name,
+                format!(
+                    "a workload has either `throughput` or `latency`, and `{}` has {count}",
+                    spec.name
+                ),
+                "for instance `throughput: { protocol: tcp }` or `latency: { kind: tcp-rr }`".to_owned(),
+            );
+        }
+    }
+}
+
+fn check_throughput(spec: &Throughput, at: impl Fn(&'static str) -> [Step; 4], problems: &mut Problems) {
+    problems.number(&at("streams"), "streams", u64::from(spec.streams), 1..=128);
+    times(spec.duration, spec.omit, &at, problems);
+    if spec.reverse && spec.bidirectional {
+        problems.say(
+            &at("reverse"),
+            "`reverse` and `bidirectional` exclude each other: both ways at once have no direction to turn round",
+            "leave one of the two out".to_owned(),
+        );
+    }
+    if let Some(length) = spec.length {
+        problems.number(&at("length"), "length", length.get(), 1..=1 << 20);
+    }
+    if let Some(window) = spec.window {
+        // What iperf3 takes (MAX_TCP_BUFFER).
+        problems.number(&at("window"), "window", window.get(), 1..=512 << 20);
+    }
+    if let Some(mss) = spec.mss {
+        // iperf3's own bounds (MAX_MSS); below 88 Linux refuses.
+        problems.number(&at("mss"), "mss", u64::from(mss), 88..=9 * 1024);
+    }
+    if let Some(name) = &spec.congestion {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+        // TCP_CA_NAME_MAX is 16, its closing zero included.
+        if name.is_empty() || name.len() > 15 || !name.bytes().all(plain) {
+            problems.say(
+                &at("congestion"),
+                format!("`{name}` can't be a congestion control algorithm"),
+                "`sysctl net.ipv4.tcp_available_congestion_control` lists them: cubic, reno, bbr and others"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+fn check_latency(spec: &Latency, at: impl Fn(&'static str) -> [Step; 4], problems: &mut Problems) {
+    times(spec.duration, spec.omit, &at, problems);
+    problems.number(&at("request"), "request", spec.request.get(), 1..=65536);
+    problems.number(&at("response"), "response", spec.response.get(), 1..=65536);
+}
+
+fn times(
+    duration: crate::units::Span,
+    omit: crate::units::Span,
+    at: impl Fn(&'static str) -> [Step; 4],
+    problems: &mut Problems,
+) {
+    problems.span(
+        &at("duration"),
+        "duration",
+        duration,
+        Duration::from_millis(1),
+        LONGEST,
+    );
+    problems.span(&at("omit"), "omit", omit, Duration::ZERO, LONGEST_OMIT);
+}
+
+fn during(scenario: &Scenario, spec: &Workload, load: &str, at: &[Step], problems: &mut Problems) {
+    let loads: Vec<&str> = scenario
+        .workloads
+        .iter()
+        .filter(|other| other.throughput.is_some())
+        .map(|other| other.name.as_str())
+        .collect();
+    let what = "during names the load that runs meanwhile, a throughput workload";
+    if load == spec.name {
+        problems.say(
+            at,
+            format!("{what}, not itself"),
+            super::suggest("", "there are", &loads),
+        );
+    } else if scenario.workloads.iter().any(|other| other.name == load) && !loads.contains(&load) {
+        problems.say(
+            at,
+            format!("{what}; `{load}` measures latency"),
+            super::suggest("", "there are", &loads),
+        );
+    } else {
+        problems.known(at, "workload", "throughput workloads", load, &loads);
+    }
+}
