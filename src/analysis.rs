@@ -5,6 +5,7 @@
 
 mod drift;
 mod figures;
+mod oddities;
 mod order_statistics;
 mod pairs;
 mod summarise;

@@ -3,6 +3,7 @@
 use super::{
     CaseSummary, Row, Summary,
     figures::{self, points},
+    oddities,
     order_statistics::estimate,
     pairs::{paired_ratios, smallest_difference, values},
     warnings,
@@ -92,6 +93,11 @@ fn summarise_case(
     let latencies = || trials.valid.iter().filter_map(|trial| trial.latency.as_ref());
     let latency = merge(latencies().map(|result| &result.latency))?;
     let send_lag = merge(latencies().filter_map(|result| result.send_lag.as_ref()))?;
+    let flags = oddities::flags(
+        primary(kind),
+        &points(kind, &trials.valid, primary(kind)),
+        &trials.valid,
+    );
     let of_metrics = Metric::ALL
         .into_iter()
         .map(|metric| (metric, points(kind, &trials.valid, metric)))
@@ -113,7 +119,7 @@ fn summarise_case(
             .iter()
             .filter(|trial| trial.verdict.state == EvidenceState::Unknown)
             .count(),
-        flags: Vec::new(),
+        flags,
     })
 }
 

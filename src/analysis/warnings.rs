@@ -31,6 +31,7 @@ pub(super) fn all(
             latency(&name, trials, of_case, &mut warnings);
         }
         drift(&name, of_case, &mut warnings);
+        odd(&name, of_case, &mut warnings);
     }
     few(summary, &mut warnings);
     congestion(cases, &mut warnings);
@@ -140,6 +141,25 @@ fn drift(name: &str, of_case: &CaseSummary, warnings: &mut Vec<String>) {
             ));
         }
     }
+}
+
+/// Trials that look odd: one sentence a case.
+fn odd(name: &str, of_case: &CaseSummary, warnings: &mut Vec<String>) {
+    if of_case.flags.is_empty() {
+        return;
+    }
+    let blocks: BTreeSet<u32> = of_case.flags.iter().map(|flag| flag.block).collect();
+    let messages: Vec<&str> = of_case.flags.iter().map(|flag| flag.message.as_str()).collect();
+    warnings.push(format!(
+        "{name}: {} odd and {} all the same ({}).",
+        if blocks.len() == 1 {
+            "1 trial looks".to_owned()
+        } else {
+            format!("{} trials look", blocks.len())
+        },
+        if blocks.len() == 1 { "counts" } else { "count" },
+        messages.join("; ")
+    ));
 }
 
 /// Too few trials for an interval: one sentence for all cases.
