@@ -24,8 +24,8 @@ fabric:
     clusters:
       - name: east
         subnets: [ { nodes: [east-1, east-2] }, { nodes: [east-3] } ]
-paths: []
-workloads: []
+paths: [ { name: nodes, from: east-1, to: east-2 } ]
+workloads: [ { name: rr, latency: { kind: tcp-rr, duration: 1s } } ]
 ";
 
 /// Another cluster beside it, loaded with packet filter rules.
@@ -41,8 +41,8 @@ fabric:
       - name: west
         subnets: [ { nodes: [west-1] }, { nodes: [west-2], cidr: 192.168.7.0/28 } ]
         firewall: { conntrack: true, rules: 7 }
-paths: []
-workloads: []
+paths: [ { name: nodes, from: west-1, to: west-2 } ]
+workloads: [ { name: rr, latency: { kind: tcp-rr, duration: 1s } } ]
 ";
 
 /// As whom a test runs the program.
