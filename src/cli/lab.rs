@@ -4,12 +4,12 @@ use crate::fabric::lab::{
     AttachedLab, Command, LabError, LabProcess, RunningLab, enter_user_namespace, lab_of, places_of_paths,
     pods_everywhere,
 };
-use crate::scenario::{Place, Scenario};
+use crate::scenario::{self, Place, Scenario};
 use crate::sys::fork;
 use crate::worker::protocol::chain;
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -161,11 +161,12 @@ fn try_run(args: &LabArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u
 fn read(file: &Path) -> Result<Scenario, Failure> {
     let bad = |text: String| Failure {
         code: USAGE,
-        text: format!("{}: {text}", file.display()),
+        text,
         remedy: None,
     };
-    let text = std::fs::read_to_string(file).map_err(|error| bad(error.to_string()))?;
-    serde_saphyr::from_str(&text).map_err(|error| bad(error.to_string()))
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| bad(format!("can't read {name}: {error}")))?;
+    scenario::parse(&text, &name).map_err(|error| bad(error.to_string()))
 }
 
 fn build(scenario: &Scenario, place: Option<&Place>) -> Result<RunningLab, Failure> {
@@ -192,8 +193,11 @@ fn list(places: &[(Place, IpAddr)], out: &mut dyn Write) -> Result<u8, Failure> 
         .max()
         .unwrap_or(0);
     for (place, address) in places {
-        writeln!(out, "{:width$}  {address}", place.to_string())
-            .map_err(|error| Failure::new(UNABLE, &error))?;
+        match writeln!(out, "{:width$}  {address}", place.to_string()) {
+            // The reader has seen enough, as `head` has.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            written => written.map_err(|error| Failure::new(UNABLE, &error))?,
+        }
     }
     Ok(0)
 }
