@@ -1,13 +1,15 @@
 //! Gates: rules over cases, with verdicts. Pure.
 //!
 //! A gate passes when its whole interval is inside the limit, fails when its whole interval is outside, and else is
-//! inconclusive: a verdict is never made of a single figure.
+//! inconclusive: a verdict is never made of a single figure. Where a run may stop early, or go on, by what its gates
+//! say (`blocks` with `at-least` below `at-most`), [`sequential`] decides instead.
 
 mod file;
 mod judge;
+pub mod sequential;
 
 pub use file::GateFileError;
-pub use judge::judge;
+pub use judge::{judge, open_gates};
 
 use crate::scenario::Metric;
 use serde::{Deserialize, Serialize};

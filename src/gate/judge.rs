@@ -1,6 +1,9 @@
 //! A gate's verdict from a run's summary.
 
-use super::{GateReport, GateState, GateVerdict};
+use super::{
+    GateReport, GateState, GateVerdict,
+    sequential::{Decision, Limits, Plan},
+};
 use crate::{
     analysis::{self, CaseSummary, Estimate, Row, Summary},
     run::Manifest,
@@ -9,18 +12,42 @@ use crate::{
 use std::fmt::Write as _;
 
 /// Judges every gate of a run's scenario.
+///
+/// Where the scenario's `blocks` have an `at-most` above `at-least`, the run may have ended by what its gates said, and
+/// the sequential test decides ([`super::sequential`]).
 pub fn judge(manifest: &Manifest, summary: &Summary) -> GateReport {
+    let judgements = judge_all(manifest, summary);
     GateReport {
-        verdicts: manifest
-            .scenario
-            .gates
-            .iter()
-            .map(|rule| match manifest.skipped_gates.get(&rule.name) {
-                Some(reason) => Judgement::skipped(reason).verdict(rule),
-                None => judge_rule(rule, summary).verdict(rule),
-            })
+        verdicts: judgements
+            .map(|(rule, judgement)| judgement.verdict(rule))
             .collect(),
     }
+}
+
+/// The gates that further blocks of a run may still decide, by name: none where the number of blocks is fixed. A gate
+/// that no block can decide, since its path is not proved or its metric doesn't exist, is not among them.
+pub fn open_gates<'a>(manifest: &'a Manifest, summary: &Summary) -> Vec<&'a str> {
+    judge_all(manifest, summary)
+        .filter(|(_, judgement)| judgement.open)
+        .map(|(rule, _)| rule.name.as_str())
+        .collect()
+}
+
+fn judge_all<'a>(
+    manifest: &'a Manifest,
+    summary: &Summary,
+) -> impl Iterator<Item = (&'a GateRule, Judgement)> {
+    let blocks = manifest.scenario.blocks;
+    let plan = blocks
+        .at_most
+        .and_then(|at_most| Plan::new(blocks.at_least, at_most));
+    manifest.scenario.gates.iter().map(move |rule| {
+        let judgement = match manifest.skipped_gates.get(&rule.name) {
+            Some(reason) => Judgement::skipped(reason),
+            None => judge_rule(rule, summary, plan.as_ref()),
+        };
+        (rule, judgement)
+    })
 }
 
 /// A verdict, the rule itself left out.
@@ -29,6 +56,8 @@ struct Judgement {
     estimate: Option<Estimate>,
     /// The sentence, without what was expected.
     message: String,
+    /// Whether more blocks of this run may decide it.
+    open: bool,
 }
 
 impl Judgement {
@@ -37,6 +66,7 @@ impl Judgement {
             state: GateState::Skipped,
             estimate: None,
             message: format!("Not judged: {reason}."),
+            open: false,
         }
     }
 
@@ -45,6 +75,7 @@ impl Judgement {
             state: GateState::Inconclusive,
             estimate,
             message,
+            open: false,
         }
     }
 
@@ -234,7 +265,7 @@ fn no_figure(rule: &GateRule, case: Option<&CaseSummary>, row: Option<&Row>) -> 
     format!("This workload has no {}.", rule.metric)
 }
 
-fn judge_rule(rule: &GateRule, summary: &Summary) -> Judgement {
+fn judge_rule(rule: &GateRule, summary: &Summary, plan: Option<&Plan>) -> Judgement {
     let mut cases = Vec::new();
     for path in [Some(&rule.path), rule.relative_to.as_ref()]
         .into_iter()
@@ -254,13 +285,28 @@ fn judge_rule(rule: &GateRule, summary: &Summary) -> Judgement {
         _ => row.and_then(|row| row.estimate),
     };
     if let Some(reason) = cases.iter().find_map(|case| unfit(rule, case)) {
-        return Judgement::inconclusive(estimate, reason);
+        return Judgement {
+            // A trial that counts may still come; one without proof stays.
+            open: plan.is_some() && cases.iter().any(|case| case.valid == 0),
+            ..Judgement::inconclusive(estimate, reason)
+        };
     }
     let Some(estimate) = estimate else {
         return Judgement::inconclusive(None, no_figure(rule, cases.first().copied(), row));
     };
     let seen = seen(rule, &estimate);
     let besides = besides(rule, &cases);
+    if let Some(plan) = plan {
+        let figures = match cases.as_slice() {
+            [of, base] => analysis::paired_ratios(base.points(rule.metric), of.points(rule.metric)),
+            _ => cases
+                .first()
+                .map_or(&[][..], |case| case.points(rule.metric))
+                .to_vec(),
+        };
+        let figures: Vec<f64> = figures.iter().map(|point| point.value).collect();
+        return judge_sequentially(rule, plan, &figures, estimate, &besides);
+    }
     let Some((low, high)) = estimate.interval else {
         return Judgement::inconclusive(
             Some(estimate),
@@ -300,5 +346,57 @@ fn judge_rule(rule: &GateRule, summary: &Summary) -> Judgement {
         state,
         estimate: Some(estimate),
         message,
+        open: false,
+    }
+}
+
+/// The verdict of the sequential test; the estimate only describes.
+fn judge_sequentially(
+    rule: &GateRule,
+    plan: &Plan,
+    figures: &[f64],
+    estimate: Estimate,
+    besides: &str,
+) -> Judgement {
+    let seen = seen(rule, &estimate);
+    let limits = Limits {
+        at_least: rule.at_least.map(Limit::value),
+        at_most: rule.at_most.map(Limit::value),
+    };
+    let (decision, at) = plan.decide(figures, limits);
+    let (first, last) = (plan.first(), plan.last());
+    let test =
+        format!("the sequential test (looks from {first} to {last} trials, errors at the limit 5 % in all)");
+    let (state, message) = match decision {
+        Decision::Pass => (
+            GateState::Pass,
+            format!("{seen}; {test} passed it at trial {at}.{besides}"),
+        ),
+        Decision::Fail => (
+            GateState::Fail,
+            format!(
+                "{seen}; {test} failed it at trial {at}. {}{besides}",
+                next(rule.metric)
+            ),
+        ),
+        Decision::Continue if at < last => (
+            GateState::Inconclusive,
+            format!(
+                "{seen}; {test} has not decided after {at}: the run ended before its last look.{besides}"
+            ),
+        ),
+        Decision::Continue => (
+            GateState::Inconclusive,
+            format!(
+                "{seen}; {test} has not decided: the median is too near to the limit for so many. Raise `at-most` of \
+                 the scenario's `blocks`.{besides}"
+            ),
+        ),
+    };
+    Judgement {
+        state,
+        estimate: Some(estimate),
+        message,
+        open: decision == Decision::Continue && at < last,
     }
 }

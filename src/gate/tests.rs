@@ -197,3 +197,60 @@ fn a_late_sender_is_said() {
         verdict.message
     );
 }
+
+#[test]
+fn where_a_run_may_go_on_the_sequential_test_decides() {
+    use GateState::{Fail, Inconclusive, Pass};
+    let mut manifest = manifest(Some(
+        "
+  - { name: clear, path: Always, workload: tcp, metric: throughput, relative-to: node-to-node, at-most: 0.5 }
+  - { name: broken, path: Always, workload: tcp, metric: throughput, relative-to: node-to-node, at-least: 0.5 }
+  - { name: near, path: node-to-node, workload: tcp, metric: throughput, at-least: 1GB/s }
+  - { name: never, path: Always, workload: udp, metric: throughput, at-least: 1GB/s }
+  - { name: unproved, path: CrossSubnet, workload: tcp, metric: throughput, at-least: 1GB/s }",
+    ));
+    manifest.scenario.blocks.at_most = Some(12);
+    let log = |blocks| {
+        let mut log = run(blocks);
+        for trial in log
+            .iter_mut()
+            .filter(|trial| trial.case == slug("CrossSubnet", "tcp"))
+        {
+            *trial = unknown(trial.clone());
+        }
+        log
+    };
+    let after = |blocks| {
+        let summary = summarise(&manifest, &log(blocks));
+        let states: Vec<GateState> = judge(&manifest, &summary)
+            .verdicts
+            .iter()
+            .map(|verdict| verdict.state)
+            .collect();
+        (states, open_gates(&manifest, &summary))
+    };
+    let nothing = [Inconclusive; 5];
+    let decided = [Pass, Fail, Inconclusive, Inconclusive, Inconclusive];
+    assert_eq!(after(5), (nothing.to_vec(), vec!["clear", "broken", "near"]));
+    assert_eq!(after(6), (decided.to_vec(), vec!["near"]));
+    assert_eq!(after(12), (decided.to_vec(), vec![]), "the budget is spent");
+    // Before a first trial all are open that could be decided.
+    assert_eq!(
+        open_gates(&manifest, &summarise(&manifest, &[])),
+        ["clear", "broken", "near", "unproved"]
+    );
+    let report = judge(&manifest, &summarise(&manifest, &log(12)));
+    let messages: Vec<&str> = report
+        .verdicts
+        .iter()
+        .map(|verdict| verdict.message.as_str())
+        .collect();
+    insta::assert_snapshot!(messages.join("\n"));
+
+    manifest.scenario.blocks.at_most = Some(6);
+    assert_eq!(
+        open_gates(&manifest, &summarise(&manifest, &log(5))),
+        [""; 0],
+        "fixed"
+    );
+}
