@@ -1,4 +1,123 @@
 //! The command line: one file a subcommand.
 
+mod complete;
+mod exit;
+mod failure;
+mod gate;
 #[cfg(feature = "lab")]
 pub mod lab;
+mod progress;
+mod publish;
+mod report;
+mod run;
+pub mod scenario_args;
+mod worker;
+
+pub use exit::Exit;
+pub use failure::Failure;
+
+use clap::{Parser, Subcommand};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+/// What does an encapsulation mode cost, and is this cluster fit for production?
+///
+/// encapbench runs the same workloads over node-to-node, Calico CrossSubnet and Calico Always paths, proves which way
+/// the packets went, and compares. Without a cluster it builds one: a lab of network namespaces on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "encapbench", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  encapbench plan scenarios/calico-vxlan.yaml    what would run, and how long it takes
+  encapbench run scenarios/calico-vxlan.yaml     run it, and report
+  encapbench report results/2026-...             make the report files again
+
+Exit codes:
+  0 all is well, every gate passed       1 a gate failed
+  2 usage, or a bad file                 3 this machine can't do it
+  4 the run failed                       5 a gate is inconclusive
+  130 interrupted; what was measured is saved";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a scenario, record it, report it, judge its gates
+    Run(run::RunArgs),
+    /// Show what would run, in which order, and how long it takes; touches nothing
+    /// Make the report files of runs again
+    Report(report::ReportArgs),
+    /// Judge a run's gates again
+    Gate(gate::GateArgs),
+    /// Build a lab and enter it, or run a command in a place of it
+    #[cfg(feature = "lab")]
+    Lab(lab::LabArgs),
+    /// The worker process inside a place (started by a fabric)
+    #[command(hide = true)]
+    Worker,
+    /// Print the JSON Schema of scenario files
+    /// Print a shell's completions
+    Completions(complete::CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+/// Parses the command line and does what it says. Call it before any thread is started: the lab of an ordinary user
+/// needs a user namespace, which the kernel refuses to a process with two threads.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no error.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage.into()
+            } else {
+                Exit::Success.into()
+            };
+        }
+    };
+    // Not locked: threads of some commands write too.
+    let mut out = anstream::stdout();
+    let ended = match cli.command {
+        Command::Run(args) => run::run(&args, &mut out),
+        Command::Report(args) => report::run(&args, &mut out),
+        Command::Gate(args) => gate::run(&args, &mut out),
+        // What a command in the lab returned is returned as it is.
+        #[cfg(feature = "lab")]
+        Command::Lab(args) => return lab::run(&args, &mut out, &mut io::stderr()).into(),
+        Command::Worker => worker::run(),
+        Command::Completions(args) => complete::completions(&args, &mut out),
+        Command::Man => complete::man(&mut out),
+    };
+    match ended.and_then(|exit| out.flush().map(|()| exit).map_err(Failure::from)) {
+        Ok(exit) => exit.into(),
+        Err(failure) if failure.is_broken_pipe() => Exit::Success.into(),
+        Err(failure) => {
+            failure.print(&mut io::stderr());
+            failure.exit().into()
+        }
+    }
+}
+
+/// How wide the terminal is, in columns; 100 where it is none.
+fn width() -> usize {
+    if !io::stdout().is_terminal() {
+        return 100;
+    }
+    rustix::termios::tcgetwinsize(io::stdout())
+        .ok()
+        .map(|size| usize::from(size.ws_col))
+        .filter(|w| *w >= 40)
+        .unwrap_or(100)
+}
+
+/// Whether stdout takes colour: a terminal, and no wish against it (`NO_COLOR`, https://no-color.org).
+fn colour() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+}

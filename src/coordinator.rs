@@ -1,1 +1,312 @@
-//! coordinator
+//! The coordinator: drives a plan over a fabric, block by block, and records each trial as it ends.
+//!
+//! It emits [`Event`]s and appends to the run folder; it prints nothing.
+
+mod link;
+mod trial;
+
+pub use link::{JobHandle, Link, LinkError};
+
+use crate::{
+    evidence::{EvidenceState, RawEvidence, Verdict},
+    fabric::{Fabric, FabricError},
+    run::{CongestionChoice, Event, Folder, FolderError, Manifest, Outcome, Trial},
+    scenario::{Case, Place, Plan},
+    worker::protocol::{Job, JobResult, chain},
+};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+/// How long looking at a node, or a probe of congestion control, may take.
+const GLANCE: Duration = Duration::from_secs(10);
+
+/// Why a run ended before its plan was done. What was measured until then is in the run folder.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The fabric can't provide its places.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// The run folder can't be written.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Its plan is done.
+    Done,
+    /// It was interrupted.
+    Interrupted,
+}
+
+/// Which (block, case) pairs a trial log has measured or failed: those are not run again on resume.
+fn recorded(trials: &[Trial]) -> HashSet<(u32, String)> {
+    trials
+        .iter()
+        .filter(|trial| trial.outcome != Outcome::Interrupted)
+        .map(|trial| (trial.block, trial.case.clone()))
+        .collect()
+}
+
+/// The congestion controls that a run without a wish of its own asks for, the first best: cubic is what clusters run.
+pub fn wanted_congestion() -> Vec<String> {
+    ["cubic", "reno"].map(str::to_owned).to_vec()
+}
+
+/// Everything that a run needs.
+pub struct Coordinator<'a, F> {
+    /// Where the places are.
+    pub fabric: &'a mut F,
+    /// What is run.
+    pub plan: &'a Plan,
+    /// Where it is recorded.
+    pub folder: &'a mut Folder,
+    /// What was recorded before, on resume.
+    pub before: &'a [Trial],
+    /// The congestion control chosen; found out in the first block where it is not known yet.
+    pub congestion: Option<CongestionChoice>,
+    /// Becomes true when the user interrupts.
+    pub interrupt: watch::Receiver<bool>,
+    /// Told what happens.
+    pub on_event: &'a mut (dyn FnMut(Event) + Send),
+}
+
+impl<F: Fabric> Coordinator<'_, F> {
+    /// Runs all blocks that are not recorded yet. `manifest` is completed with what is known only once workers run,
+    /// and written before the first trial.
+    ///
+    /// # Errors
+    /// Where the fabric can't be prepared or the run folder can't be written. A trial that fails is no error: it is
+    /// recorded as failed and the rest goes on.
+    pub async fn run(&mut self, manifest: &mut Manifest) -> Result<Ended, RunError> {
+        let recorded = recorded(self.before);
+        let blocks = self.plan.blocks.at_least;
+        let mut todo = Vec::new();
+        for block in 1..=blocks {
+            let order: Vec<(u32, &Case)> = (1_u32..)
+                .zip(self.plan.order(block))
+                .filter_map(|(position, index)| Some((position, self.plan.cases.get(index)?)))
+                .filter(|(_, case)| !recorded.contains(&(block, case.slug.clone())))
+                .collect();
+            if !order.is_empty() {
+                todo.push((block, order));
+            }
+        }
+        let trials: usize = todo.iter().map(|(_, order)| order.len()).sum();
+        let estimate = todo
+            .iter()
+            .map(|(_, order)| {
+                Plan::BLOCK_OVERHEAD
+                    + order
+                        .iter()
+                        .map(|(_, case)| Plan::trial_time(case))
+                        .sum::<Duration>()
+            })
+            .sum();
+        (self.on_event)(Event::RunStarted {
+            trials: u32::try_from(trials).unwrap_or(u32::MAX),
+            blocks,
+            estimate,
+        });
+        let mut ended = Ended::Done;
+        for (block, order) in todo {
+            if self.interrupted() {
+                ended = Ended::Interrupted;
+                break;
+            }
+            (self.on_event)(Event::BlockStarted { block });
+            let result = self.block(block, &order, manifest).await;
+            // Whatever happened, the block's places are taken down before anything else is said.
+            self.fabric.release().await;
+            if result? == Ended::Interrupted {
+                ended = Ended::Interrupted;
+                break;
+            }
+        }
+        (self.on_event)(Event::RunFinished {
+            interrupted: ended == Ended::Interrupted,
+        });
+        Ok(ended)
+    }
+
+    fn interrupted(&self) -> bool {
+        *self.interrupt.borrow()
+    }
+
+    async fn block(
+        &mut self,
+        block: u32,
+        order: &[(u32, &Case)],
+        manifest: &mut Manifest,
+    ) -> Result<Ended, RunError> {
+        let begun = Instant::now();
+        let mut interrupt = self.interrupt.clone();
+        tokio::select! {
+            prepared = self.fabric.prepare() => prepared?,
+            () = interrupted(&mut interrupt) => return Ok(Ended::Interrupted),
+        }
+        (self.on_event)(Event::FabricReady {
+            block,
+            took: begun.elapsed(),
+        });
+        let mut workers = Workers::default();
+        if self.congestion.is_none() {
+            let choice = self.choose_congestion(&mut workers).await;
+            if choice.used.as_ref() != choice.wanted.first() {
+                let used = choice
+                    .used
+                    .as_deref()
+                    .unwrap_or("whatever each kernel defaults to");
+                (self.on_event)(Event::Warning(format!(
+                    "not every worker can use {}: all trials use {used}",
+                    choice
+                        .wanted
+                        .first()
+                        .map_or("the wanted congestion control", String::as_str)
+                )));
+            }
+            manifest.congestion = choice.clone();
+            manifest.fabric = self.fabric.describe();
+            let mut text = serde_json::to_string_pretty(manifest).unwrap_or_default();
+            text.push('\n');
+            self.folder.write(crate::run::MANIFEST, text.as_bytes())?;
+            self.congestion = Some(choice);
+        }
+        for (position, case) in order {
+            if self.interrupted() {
+                return Ok(Ended::Interrupted);
+            }
+            (self.on_event)(Event::TrialStarted {
+                block,
+                position: *position,
+                path: case.path.name.clone(),
+                workload: case.workload.name.clone(),
+                estimate: Plan::trial_time(case),
+            });
+            let trial = self.trial(block, *position, case, &mut workers).await;
+            self.folder.append(&trial)?;
+            let interrupted = trial.outcome == Outcome::Interrupted;
+            if matches!(trial.outcome, Outcome::Failed { .. }) {
+                // The next trial must not inherit a worker that may be half through this one.
+                workers.0.clear();
+            }
+            (self.on_event)(Event::TrialFinished(Box::new(trial)));
+            if interrupted {
+                return Ok(Ended::Interrupted);
+            }
+        }
+        Ok(Ended::Done)
+    }
+
+    /// Runs one trial to its end, whatever that is.
+    async fn trial(&mut self, block: u32, position: u32, case: &Case, workers: &mut Workers) -> Trial {
+        let started = Timestamp::now();
+        let begun = Instant::now();
+        let mut trial = Trial {
+            block,
+            position,
+            case: case.slug.clone(),
+            started,
+            seconds: 0.0,
+            outcome: Outcome::Measured,
+            throughput: None,
+            sender: None,
+            latency: None,
+            load: None,
+            cpu: Vec::new(),
+            evidence: RawEvidence::default(),
+            verdict: Verdict {
+                state: EvidenceState::Unknown,
+                tunnel_share: None,
+                underlay_share: None,
+                reasons: vec!["the trial did not end".to_owned()],
+            },
+        };
+        let congestion = self.congestion.as_ref().and_then(|choice| choice.used.clone());
+        let mut interrupt = self.interrupt.clone();
+        let measured = tokio::select! {
+            measured = trial::measure(self.fabric, workers, case, congestion.as_deref(), &mut trial) => Some(measured),
+            () = interrupted(&mut interrupt) => None,
+        };
+        match measured {
+            None => trial.outcome = Outcome::Interrupted,
+            Some(Err(error)) => trial.outcome = Outcome::Failed { error: chain(&error) },
+            Some(Ok(())) => {
+                trial.verdict =
+                    crate::evidence::judge(case.path.expected, case.path.same_node, &trial.evidence);
+            }
+        }
+        trial.seconds = begun.elapsed().as_secs_f64();
+        trial
+    }
+
+    /// The first wanted congestion control that every place of the plan can set.
+    async fn choose_congestion(&mut self, workers: &mut Workers) -> CongestionChoice {
+        let wanted = wanted_congestion();
+        let mut usable = wanted.clone();
+        let places: BTreeSet<&Place> = self
+            .plan
+            .cases
+            .iter()
+            .flat_map(|case| [&case.path.from, &case.path.to])
+            .collect();
+        for place in places {
+            let Ok(link) = workers.get(self.fabric, place).await else {
+                continue;
+            };
+            let job = Job::ProbeCongestion {
+                wanted: wanted.clone(),
+            };
+            if let Ok(JobResult::Congestion(able)) = link.ask(job, GLANCE).await {
+                usable.retain(|name| able.contains(name));
+            }
+        }
+        CongestionChoice {
+            used: usable.into_iter().next(),
+            wanted,
+        }
+    }
+}
+
+/// Waits until the user interrupts.
+async fn interrupted(interrupt: &mut watch::Receiver<bool>) {
+    // A sender that is gone can't interrupt any more.
+    if interrupt.wait_for(|stopped| *stopped).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The workers of a block: one a place, started when first needed.
+#[derive(Default)]
+pub(crate) struct Workers(HashMap<Place, Link>);
+
+impl Workers {
+    /// A place's worker, started if there is none that lives.
+    async fn get<F: Fabric>(&mut self, fabric: &mut F, place: &Place) -> Result<&Link, trial::TrialError> {
+        self.start(fabric, place).await?;
+        self.running(place)
+    }
+
+    /// Makes sure that a place has a worker that lives.
+    async fn start<F: Fabric>(&mut self, fabric: &mut F, place: &Place) -> Result<(), trial::TrialError> {
+        if self.0.get(place).is_some_and(Link::is_alive) {
+            return Ok(());
+        }
+        let transport = fabric.launch(place).await?;
+        let link = Link::greet(&place.to_string(), transport).await?;
+        self.0.insert(place.clone(), link);
+        Ok(())
+    }
+
+    /// A worker that was started.
+    fn running(&self, place: &Place) -> Result<&Link, trial::TrialError> {
+        self.0
+            .get(place)
+            .ok_or_else(|| trial::TrialError::NotStarted(place.to_string()))
+    }
+}

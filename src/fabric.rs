@@ -13,6 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Why a fabric could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum FabricError {
+    /// The scenario asks for what can't be.
+    #[error("{0}")]
+    Scenario(String),
     /// This machine or cluster can't do it. The message says what to do about it.
     #[error("{0}")]
     Unable(String),

@@ -2,4 +2,9 @@
 //! stdout, logs go to stderr. That one transport serves every fabric: the lab spawns it in a network namespace,
 //! Kubernetes reaches it through `exec`, plain hosts through `ssh`.
 
+mod jobs;
+mod process;
 pub mod protocol;
+mod throughput;
+
+pub use process::{WorkerError, run};

@@ -108,7 +108,6 @@ fn a_closed_loop_counts_what_it_times() {
     assert!((result.seconds - 0.3).abs() < 1e-9, "{}", result.seconds);
     assert_eq!(result.peer_address, ANY.ip());
     assert!(result.mss.is_some_and(|mss| mss > 500));
-    assert!(result.path_mtu >= result.mss, "{:?}", result.path_mtu);
     // The latencies of one outstanding request fill the time and no more.
     let spent = result.latency.mean().unwrap() * result.transactions as f64 / 1e9;
     assert!(spent > 0.01 && spent < 0.5, "{spent}");

@@ -14,7 +14,7 @@ pub mod server;
 pub mod state;
 
 pub use code::ErrorCode;
-pub use cookie::Cookie;
+pub use cookie::{COOKIE_LENGTH, Cookie};
 pub use parameters::{Parameters, Transport};
 pub use results::{Results, StreamReport, stream_id};
 pub use state::State;

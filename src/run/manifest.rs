@@ -1,6 +1,9 @@
 //! `manifest.json`: what was to be measured, and the environment it was measured in.
 
-use crate::{measure::machine::Host, scenario::Scenario};
+use crate::{
+    measure::machine::Host,
+    scenario::{Case, Plan, Scenario},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,7 +49,7 @@ pub struct Manifest {
     /// The seed that the order of trials is drawn from (ChaCha8).
     pub seed: u64,
     /// The cases, in the plan's order.
-    pub cases: Vec<crate::scenario::Case>,
+    pub cases: Vec<Case>,
     /// Gates that were left out by `--only`, with the reason.
     #[serde(default)]
     pub skipped_gates: BTreeMap<String, String>,
@@ -62,6 +65,17 @@ pub struct Manifest {
 impl Manifest {
     /// The format that this version writes.
     pub const FORMAT: u32 = 1;
+
+    /// The plan that it was made from.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            scenario: self.scenario.clone(),
+            cases: self.cases.clone(),
+            blocks: self.scenario.blocks,
+            seed: self.seed,
+            skipped_gates: self.skipped_gates.clone(),
+        }
+    }
 
     /// Reads `manifest.json`.
     ///

@@ -2,7 +2,7 @@
 
 use super::rr_wire::{ANSWER_LENGTH, Answer, HELLO_LENGTH, Hello, Kind, LARGEST, Refusal, Token, WireError};
 use crate::{
-    measure::{HistogramError, LatencyHistogram, LatencyResult, ProcessCpu, tcp_info},
+    measure::{HistogramError, LatencyHistogram, LatencyResult, ProcessCpu},
     sys::{clock, stop::Stop},
     units::EventRate,
 };
@@ -11,7 +11,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
-    os::fd::AsFd,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -474,14 +473,11 @@ pub(super) struct PathFacts {
 }
 
 impl PathFacts {
-    pub(super) fn of(socket: &impl AsFd) -> Self {
-        tcp_info::sample(socket).map_or_else(
-            |_| Self::default(),
-            |info| Self {
-                path_mtu: (info.path_mtu > 0).then_some(info.path_mtu),
-                mss: (info.mss > 0).then_some(info.mss),
-            },
-        )
+    pub(super) fn of(socket: &Socket) -> Self {
+        Self {
+            path_mtu: None,
+            mss: socket.tcp_mss().ok(),
+        }
     }
 }
 

@@ -74,7 +74,7 @@ pub fn run(
     let spent = process_cpu()
         .map_err(LatencyError::system("read this process's CPU time"))?
         .since(&cpu);
-    let facts = PathFacts::of(&stream);
+    let facts = PathFacts::of(&stream.into());
     conclude(options, window, tested?, stopped, seen.ip(), facts, spent)
 }
 

@@ -41,7 +41,7 @@ pub enum Request {
         /// The coordinator's number for it.
         id: u64,
         /// What to do.
-        job: Job,
+        job: Box<Job>,
     },
     /// Ends a job early; it still answers with `done` or `failed`.
     Stop {
@@ -60,8 +60,8 @@ pub enum Job {
     ServeThroughput {
         /// The address to listen on.
         address: IpAddr,
-        /// Receive (and in reverse send) by the cheapest means.
-        fast: bool,
+        /// The test's name (its iperf3 cookie): others are refused.
+        name: String,
         /// How often to sample.
         sample_interval: Span,
     },
@@ -73,6 +73,8 @@ pub enum Job {
         address: IpAddr,
         /// The server's port.
         port: u16,
+        /// The test's name.
+        name: String,
         /// The test.
         test: Throughput,
         /// The congestion control to use.
@@ -84,12 +86,8 @@ pub enum Job {
     ServeLatency {
         /// The address to listen on.
         address: IpAddr,
-        /// What one transaction is.
-        kind: LatencyKind,
         /// What a client must know, so that strangers are told from it.
         token: String,
-        /// The congestion control to use.
-        congestion: Option<String>,
     },
     /// Measures latency: answers `running` when the first request goes out, then `done` with a latency.
     RunLatency {

@@ -1,0 +1,57 @@
+//! From a run folder to its report files: analysis, gates, report, and what of it is written where.
+
+use super::Failure;
+use crate::{
+    analysis::{self, Summary},
+    gate::{self, GateReport},
+    report::{self, Inputs},
+    run::{self, Recorded},
+};
+use std::path::Path;
+
+/// A run, analysed and judged.
+pub(super) struct Published {
+    pub(super) recorded: Recorded,
+    pub(super) summary: Summary,
+    pub(super) gates: GateReport,
+}
+
+impl Published {
+    /// Reads and analyses a run folder; writes nothing.
+    pub(super) fn read(folder: &Path) -> Result<Self, Failure> {
+        let recorded = run::read(folder)?;
+        let summary = analysis::summarise(&recorded.manifest, &recorded.trials);
+        let gates = gate::judge(&recorded.manifest, &summary);
+        Ok(Self {
+            recorded,
+            summary,
+            gates,
+        })
+    }
+
+    /// What reports are made from.
+    pub(super) fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            manifest: &self.recorded.manifest,
+            trials: &self.recorded.trials,
+            summary: &self.summary,
+            gates: &self.gates,
+        }
+    }
+
+    /// Writes all report files into the folder.
+    pub(super) fn write(&self, folder: &Path) -> Result<Vec<String>, Failure> {
+        let files = report::files(&self.inputs()).map_err(|error| Failure::Report(error.to_string()))?;
+        let mut names = Vec::with_capacity(files.len());
+        for (name, bytes) in files {
+            run::write_whole(folder, &name, &bytes)?;
+            names.push(name);
+        }
+        Ok(names)
+    }
+
+    /// The table for the terminal.
+    pub(super) fn terminal(&self) -> String {
+        report::terminal(&self.inputs(), super::width(), super::colour())
+    }
+}

@@ -1,0 +1,241 @@
+//! `encapbench run`: run a scenario, record it, report it, judge its gates.
+
+use super::{Exit, Failure, progress::Progress, publish::Published, scenario_args::ScenarioArgs};
+use crate::{
+    coordinator::{Coordinator, Ended, RunError, wanted_congestion},
+    fabric::{Fabric, FabricError, lab},
+    measure::machine,
+    run::{CongestionChoice, Event, Folder, Manifest, Recorded, Trial},
+    scenario::{self, Plan},
+};
+use clap::Args;
+use jiff::{Timestamp, tz::TimeZone};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+/// Arguments of `encapbench run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 every gate passed; 1 a gate failed; 2 a bad file; 3 this machine can't do it; 4 a case has no valid
+trial, or a path was not what it was said to be; 5 a gate is inconclusive; 130 interrupted, what was measured is saved.")]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    scenario: ScenarioArgs,
+    /// The run folder; results/<UTC time>-<scenario> if left out
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with a run that was cut off; its scenario and seed are the run's own
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["scenario", "blocks", "duration", "only", "seed"])]
+    resume: Option<PathBuf>,
+    /// Show no progress, only warnings and the result
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What a run starts from: new, or cut off before.
+struct Start {
+    plan: Plan,
+    manifest: Manifest,
+    folder: Folder,
+    before: Vec<Trial>,
+}
+
+/// Runs a scenario.
+pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    log_to_stderr();
+    let resumed = args.resume.as_deref().map(Folder::resume).transpose()?;
+    let plan = match &resumed {
+        Some((_, recorded)) => {
+            refuse_other_machine(&recorded.manifest)?;
+            recorded.manifest.plan()
+        }
+        None => args.scenario.plan()?,
+    };
+    // Before any thread: the kernel refuses a user namespace to a process that has two.
+    let mut fabric = match &plan.scenario.fabric {
+        scenario::Fabric::Lab(spec) => {
+            lab::enter_user_namespace().map_err(|error| FabricError::Unable(error.to_string()))?;
+            lab::LabFabric::new(&plan.scenario.name, spec, &plan.cases)?
+        }
+    };
+    let mut start = match resumed {
+        Some((folder, Recorded { manifest, trials, .. })) => Start {
+            plan,
+            manifest,
+            folder,
+            before: trials,
+        },
+        None => begin(plan, args.out.as_deref())?,
+    };
+    let path = start.folder.path().to_owned();
+    if !args.quiet {
+        writeln!(std::io::stderr(), "run folder: {}", path.display())?;
+    }
+    let ended = drive(&mut fabric, &mut start, args.quiet);
+    // Whatever happened: what was measured is reported.
+    let Start { folder, .. } = start;
+    let published = Published::read(&path)?;
+    if published.recorded.trials.is_empty() {
+        ended?;
+        return Ok(Exit::Interrupted);
+    }
+    let written = published.write(&path);
+    drop(folder);
+    writeln!(out, "{}", published.terminal())?;
+    let ended = ended?;
+    written?;
+    writeln!(out, "report: {}", path.join("report.html").display())?;
+    Ok(match ended {
+        Ended::Interrupted => {
+            writeln!(
+                out,
+                "interrupted; go on with: encapbench run --resume {}",
+                path.display()
+            )?;
+            Exit::Interrupted
+        }
+        Ended::Done => Exit::of_run(
+            &published.recorded.manifest,
+            &published.recorded.trials,
+            &published.gates,
+        ),
+    })
+}
+
+/// Makes the run folder of a new run.
+fn begin(plan: Plan, out: Option<&Path>) -> Result<Start, Failure> {
+    let started = Timestamp::now();
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        encapbench: env!("CARGO_PKG_VERSION").to_owned(),
+        started,
+        command: std::env::args().collect(),
+        scenario: plan.scenario.clone(),
+        seed: plan.seed,
+        cases: plan.cases.clone(),
+        skipped_gates: plan.skipped_gates.clone(),
+        host: machine::host(),
+        congestion: CongestionChoice {
+            wanted: wanted_congestion(),
+            used: None,
+        },
+        fabric: std::collections::BTreeMap::new(),
+    };
+    let path = out.map_or_else(
+        || {
+            let time = started
+                .to_zoned(TimeZone::UTC)
+                .strftime("%Y-%m-%dT%H-%M-%SZ")
+                .to_string();
+            Path::new("results").join(format!("{time}-{}", plan.scenario.name))
+        },
+        Path::to_owned,
+    );
+    let folder = Folder::create(&path, &manifest)?;
+    Ok(Start {
+        plan,
+        manifest,
+        folder,
+        before: Vec::new(),
+    })
+}
+
+/// A run goes on only where it began: figures of two machines, kernels or binaries don't belong into one table.
+fn refuse_other_machine(manifest: &Manifest) -> Result<(), Failure> {
+    let here = machine::host();
+    let version = env!("CARGO_PKG_VERSION");
+    let differences: Vec<String> = [
+        ("host", manifest.host.name.as_str(), here.name.as_str()),
+        ("kernel", &manifest.host.kernel, &here.kernel),
+        ("encapbench", &manifest.encapbench, version),
+    ]
+    .into_iter()
+    .filter(|(_, then, now)| then != now)
+    .map(|(what, then, now)| format!("{what} was {then}, is {now}"))
+    .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "this run can't be gone on with here: {}; its trials would not be comparable, so start a new run",
+        differences.join("; ")
+    )))
+}
+
+/// Runs the coordinator until it is done or the user interrupts.
+fn drive<F: Fabric>(fabric: &mut F, start: &mut Start, quiet: bool) -> Result<Ended, Failure> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Machine(format!("failed to start the coordinator's runtime: {error}")))?;
+    let mut progress = Progress::new(&start.plan.cases, quiet);
+    let mut on_event = |event: Event| progress.show(&event);
+    let known = start.manifest.congestion.used.is_some() && !start.before.is_empty();
+    let congestion = known.then(|| start.manifest.congestion.clone());
+    let ended = runtime.block_on(async {
+        let interrupt = interrupts()
+            .map_err(|error| Failure::Machine(format!("failed to listen for signals: {error}")))?;
+        let mut coordinator = Coordinator {
+            fabric,
+            plan: &start.plan,
+            folder: &mut start.folder,
+            before: &start.before,
+            congestion,
+            interrupt,
+            on_event: &mut on_event,
+        };
+        coordinator
+            .run(&mut start.manifest)
+            .await
+            .map_err(|error: RunError| Failure::from(error))
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP: the first ends the trial, saves and reports; the second ends at once, and the kernel
+/// takes the places back.
+fn interrupts() -> std::io::Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    let mut signals = [
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    ];
+    tokio::spawn(async move {
+        loop {
+            let [interrupt, terminate, hangup] = &mut signals;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            if *sender.borrow() {
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+            // Nobody listening means that the run has ended.
+            let _ = sender.send(true);
+        }
+    });
+    Ok(receiver)
+}
+
+/// Logs go to stderr; `ENCAPBENCH_LOG=debug` shows more (the syntax of `tracing`'s filters).
+pub(super) fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ENCAPBENCH_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time();
+    // A second call has nothing to do.
+    let _ = logs.try_init();
+}

@@ -1,0 +1,62 @@
+//! What commands that read a scenario share: the file, and what the command line changes of it.
+
+use super::Failure;
+use crate::{
+    scenario::{self, Overrides, Plan, Scenario},
+    units::Span,
+};
+use clap::Args;
+use std::{fs, path::PathBuf};
+
+/// The scenario and its overrides.
+#[derive(Debug, Args)]
+pub struct ScenarioArgs {
+    /// The scenario file; `scenarios/` has one a question
+    #[arg(value_name = "SCENARIO")]
+    pub scenario: Option<PathBuf>,
+    /// Run N blocks, neither less nor more
+    #[arg(long, value_name = "N")]
+    pub blocks: Option<u32>,
+    /// Measure each workload for T, such as 500ms or 10s
+    #[arg(long, value_name = "T")]
+    pub duration: Option<Span>,
+    /// Only these cases: a glob on path/workload, or the whole name of a path or workload; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    pub only: Vec<String>,
+    /// Draw the order of trials from this seed; a random one if left out
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl ScenarioArgs {
+    /// Reads the scenario file.
+    ///
+    /// # Errors
+    /// Where none is named, it can't be read, or it is no valid scenario.
+    pub fn scenario(&self) -> Result<Scenario, Failure> {
+        let Some(file) = &self.scenario else {
+            return Err(Failure::Usage(
+                "name a scenario file, such as scenarios/calico-vxlan.yaml".to_owned(),
+            ));
+        };
+        let text = fs::read_to_string(file).map_err(|error| {
+            Failure::Usage(format!("can't read the scenario {}: {error}", file.display()))
+        })?;
+        scenario::parse(&text, &file.display().to_string())
+            .map_err(|error| Failure::BadFile(error.to_string()))
+    }
+
+    /// The plan of the scenario with its overrides.
+    ///
+    /// # Errors
+    /// As [`Self::scenario`], and where an override does not fit.
+    pub fn plan(&self) -> Result<Plan, Failure> {
+        let overrides = Overrides {
+            blocks: self.blocks,
+            duration: self.duration,
+            only: self.only.clone(),
+        };
+        let seed = self.seed.unwrap_or_else(rand::random);
+        Plan::new(&self.scenario()?, &overrides, seed).map_err(|error| Failure::Usage(error.to_string()))
+    }
+}

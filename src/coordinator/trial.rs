@@ -1,0 +1,362 @@
+//! One trial: observe, run, observe, and put together what both ends say.
+
+use super::{GLANCE, Link, LinkError, Workers};
+use crate::{
+    evidence::{ConnectionSeen, Observation},
+    fabric::{Fabric, FabricError},
+    measure::{LatencyResult, MachineCpu, ThroughputResult},
+    run::Trial,
+    scenario::{Case, Latency, Place, Plan, Throughput, WorkloadKind},
+    units::Span,
+    worker::protocol::{Job, JobResult, Snapshot},
+};
+use std::{net::IpAddr, time::Duration};
+
+/// How long setting up a connection, or ending one, may take on top of what is measured.
+const GRACE: Duration = Duration::from_secs(15);
+/// How often throughput is sampled.
+const SAMPLE_INTERVAL: Span = Span::from_millis(100);
+
+/// Why a trial failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TrialError {
+    /// A worker could not be started.
+    #[error(transparent)]
+    Fabric(#[from] FabricError),
+    /// A worker did not do what it was asked to.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A worker answered with something else than was asked for.
+    #[error("{place}: the worker answered with something else than {expected}")]
+    Answer {
+        /// Where.
+        place: String,
+        /// What was asked for.
+        expected: &'static str,
+    },
+    /// The load was over before the probe under it was.
+    #[error("the load ended before the latency probe did: {0}")]
+    LoadEnded(String),
+    /// A worker was needed that was not started.
+    #[error("no worker runs in {0}")]
+    NotStarted(String),
+    /// The case has no workload.
+    #[error("workload {0} measures nothing")]
+    NoWorkload(String),
+}
+
+/// One end of a trial.
+struct End<'a> {
+    link: &'a Link,
+    address: IpAddr,
+    place: &'a Place,
+}
+
+/// Measures a case into `trial`.
+pub(super) async fn measure<F: Fabric>(
+    fabric: &mut F,
+    workers: &mut Workers,
+    case: &Case,
+    congestion: Option<&str>,
+    trial: &mut Trial,
+) -> Result<(), TrialError> {
+    let watched = fabric.observe(&case.path)?;
+    for place in [&case.path.from, &case.path.to]
+        .into_iter()
+        .chain(watched.iter().map(|(place, _)| place))
+    {
+        workers.start(fabric, place).await?;
+    }
+    let from = End {
+        link: workers.running(&case.path.from)?,
+        address: fabric.address(&case.path.from)?,
+        place: &case.path.from,
+    };
+    let to = End {
+        link: workers.running(&case.path.to)?,
+        address: fabric.address(&case.path.to)?,
+        place: &case.path.to,
+    };
+    let before = glance(workers, &watched).await?;
+    let kind = case
+        .workload
+        .kind()
+        .ok_or_else(|| TrialError::NoWorkload(case.workload.name.clone()))?;
+    match kind {
+        WorkloadKind::Throughput(test) => {
+            let (client, server) = throughput(&from, &to, test, congestion).await?;
+            trial.evidence.payload_bytes = carried(&client, &server);
+            trial.evidence.connections = stream_connections(&client, &server, from.address);
+            // The receiving end's view is the truth; with both directions at once each end has half of it, and the
+            // exchanged results are the same at both.
+            let (receiving, sending) = if test.reverse {
+                (client, server)
+            } else {
+                (server, client)
+            };
+            trial.throughput = Some(receiving);
+            trial.sender = Some(sending);
+        }
+        WorkloadKind::Latency(probe) => {
+            let (prober, answerer) = if probe.reverse { (&to, &from) } else { (&from, &to) };
+            let latency = match &case.load {
+                None => latency(prober, answerer, probe, congestion).await?,
+                Some(load) => {
+                    let load = Throughput {
+                        duration: Span(Plan::load_time(probe)),
+                        ..load.clone()
+                    };
+                    let (latency, client, server) =
+                        under_load(&from, &to, &load, prober, answerer, probe, congestion).await?;
+                    trial.evidence.payload_bytes += carried(&client, &server);
+                    trial.load = Some(if load.reverse { client } else { server });
+                    latency
+                }
+            };
+            trial.evidence.payload_bytes += latency.total_bytes;
+            trial.evidence.connections.push(ConnectionSeen {
+                source: latency.peer_address,
+                expected_source: prober.address,
+                mss: latency.mss,
+                path_mtu: latency.path_mtu,
+            });
+            trial.latency = Some(latency);
+        }
+    }
+    let after = glance(workers, &watched).await?;
+    trial.cpu = machines(workers, &watched, &before, &after);
+    trial.evidence.before = before.into_iter().map(|snapshot| snapshot.seen).collect();
+    trial.evidence.after = after.into_iter().map(|snapshot| snapshot.seen).collect();
+    Ok(())
+}
+
+/// Looks at all nodes of the path at once.
+async fn glance(
+    workers: &Workers,
+    watched: &[(Place, crate::evidence::ObservationRequest)],
+) -> Result<Vec<Snapshot>, TrialError> {
+    let mut snapshots = Vec::with_capacity(watched.len());
+    for (place, request) in watched {
+        let job = Job::Observe {
+            request: request.clone(),
+        };
+        match workers.running(place)?.ask(job, GLANCE).await? {
+            JobResult::Observation(snapshot) => {
+                let seen = Observation {
+                    node: place.to_string(),
+                    ..snapshot.seen
+                };
+                snapshots.push(Snapshot { seen, ..snapshot });
+            }
+            _ => {
+                return Err(TrialError::Answer {
+                    place: place.to_string(),
+                    expected: "an observation",
+                });
+            }
+        }
+    }
+    Ok(snapshots)
+}
+
+/// CPU time of each machine that the watched nodes are on, once a machine.
+fn machines(
+    workers: &Workers,
+    watched: &[(Place, crate::evidence::ObservationRequest)],
+    before: &[Snapshot],
+    after: &[Snapshot],
+) -> Vec<MachineCpu> {
+    let mut machines: Vec<MachineCpu> = Vec::new();
+    for (((place, _), before), after) in watched.iter().zip(before).zip(after) {
+        let Ok(link) = workers.running(place) else {
+            continue;
+        };
+        if machines.iter().any(|known| known.machine == link.machine()) {
+            continue;
+        }
+        machines.push(MachineCpu {
+            machine: link.machine().to_owned(),
+            seconds: after.clock_ns.saturating_sub(before.clock_ns) as f64 / 1e9,
+            cores: after.cores,
+            cpu: after.cpu.since(&before.cpu),
+        });
+    }
+    machines
+}
+
+fn server_job(server: &End<'_>, name: &str) -> Job {
+    Job::ServeThroughput {
+        address: server.address,
+        name: name.to_owned(),
+        sample_interval: SAMPLE_INTERVAL,
+    }
+}
+
+fn client_job(
+    client: &End<'_>,
+    server: &End<'_>,
+    port: u16,
+    name: &str,
+    test: &Throughput,
+    congestion: Option<&str>,
+) -> Job {
+    Job::RunThroughput {
+        bind: client.address,
+        address: server.address,
+        port,
+        name: name.to_owned(),
+        test: test.clone(),
+        congestion: test.congestion.clone().or_else(|| congestion.map(str::to_owned)),
+        sample_interval: SAMPLE_INTERVAL,
+    }
+}
+
+fn as_throughput(end: &End<'_>, result: JobResult) -> Result<ThroughputResult, TrialError> {
+    match result {
+        JobResult::Throughput(result) => Ok(result),
+        _ => Err(TrialError::Answer {
+            place: end.place.to_string(),
+            expected: "a throughput",
+        }),
+    }
+}
+
+/// How long a throughput test may take before it counts as stuck.
+fn limit(test: &Throughput) -> Duration {
+    test.duration.get() + test.omit.get() + GRACE
+}
+
+/// Runs an iperf3 test; the client's and the server's results.
+async fn throughput(
+    from: &End<'_>,
+    to: &End<'_>,
+    test: &Throughput,
+    congestion: Option<&str>,
+) -> Result<(ThroughputResult, ThroughputResult), TrialError> {
+    let name = token();
+    let mut server = to.link.start(server_job(to, &name));
+    let port = server.listening(GRACE).await?;
+    let client = from
+        .link
+        .start(client_job(from, to, port, &name, test, congestion));
+    let client = as_throughput(from, client.done(limit(test)).await?)?;
+    let server = as_throughput(to, server.done(GRACE).await?)?;
+    Ok((client, server))
+}
+
+/// Runs a latency test.
+async fn latency(
+    prober: &End<'_>,
+    answerer: &End<'_>,
+    probe: &Latency,
+    congestion: Option<&str>,
+) -> Result<LatencyResult, TrialError> {
+    let congestion = congestion.map(str::to_owned);
+    let token = token();
+    let mut server = answerer.link.start(Job::ServeLatency {
+        address: answerer.address,
+        token: token.clone(),
+    });
+    let port = server.listening(GRACE).await?;
+    let client = prober.link.start(Job::RunLatency {
+        bind: prober.address,
+        address: answerer.address,
+        port,
+        token,
+        kind: probe.kind,
+        duration: probe.duration,
+        omit: probe.omit,
+        rate: probe.rate,
+        request: probe.request,
+        response: probe.response,
+        congestion,
+    });
+    let result = client
+        .done(probe.duration.get() + probe.omit.get() + GRACE)
+        .await?;
+    server.stop();
+    server.done(GRACE).await?;
+    match result {
+        JobResult::Latency(result) => Ok(result),
+        _ => Err(TrialError::Answer {
+            place: prober.place.to_string(),
+            expected: "a latency",
+        }),
+    }
+}
+
+/// Runs a latency test while a throughput test runs: it begins after the load's warm-up and ends before the load.
+async fn under_load(
+    from: &End<'_>,
+    to: &End<'_>,
+    load: &Throughput,
+    prober: &End<'_>,
+    answerer: &End<'_>,
+    probe: &Latency,
+    congestion: Option<&str>,
+) -> Result<(LatencyResult, ThroughputResult, ThroughputResult), TrialError> {
+    let name = token();
+    let mut server = to.link.start(server_job(to, &name));
+    let port = server.listening(GRACE).await?;
+    let mut client = from
+        .link
+        .start(client_job(from, to, port, &name, load, congestion));
+    client.running(GRACE).await?;
+    tokio::time::sleep(load.omit.get()).await;
+    let mut client = Box::pin(client.done(limit(load)));
+    let latency = tokio::select! {
+        latency = latency(prober, answerer, probe, congestion) => latency?,
+        ended = &mut client => {
+            let how = match ended {
+                Ok(_) => "it was too short".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            return Err(TrialError::LoadEnded(how));
+        }
+    };
+    let client = as_throughput(from, client.await?)?;
+    let server = as_throughput(to, server.done(GRACE).await?)?;
+    Ok((latency, client, server))
+}
+
+/// Bytes that a test's sockets carried, warm-up included: of each stream, the end that counted more.
+fn carried(client: &ThroughputResult, server: &ThroughputResult) -> u64 {
+    client
+        .streams
+        .iter()
+        .map(|stream| {
+            let other = server.streams.iter().find(|other| other.id == stream.id);
+            stream.total_bytes.max(other.map_or(0, |other| other.total_bytes))
+        })
+        .sum()
+}
+
+/// What the server saw of each data connection, with the sender's TCP_INFO.
+fn stream_connections(
+    client: &ThroughputResult,
+    server: &ThroughputResult,
+    expected_source: IpAddr,
+) -> Vec<ConnectionSeen> {
+    server
+        .streams
+        .iter()
+        .map(|stream| {
+            let at_client = client.streams.iter().find(|other| other.id == stream.id);
+            let tcp = [at_client, Some(stream)]
+                .into_iter()
+                .flatten()
+                .find_map(|end| end.samples.iter().rev().find_map(|sample| sample.tcp));
+            ConnectionSeen {
+                source: stream.peer_address,
+                expected_source,
+                mss: tcp.map(|tcp| tcp.mss).filter(|mss| *mss > 0),
+                path_mtu: tcp.map(|tcp| tcp.path_mtu).filter(|mtu| *mtu > 0),
+            }
+        })
+        .collect()
+}
+
+/// What only the two ends of a test know, so that strangers are told from them.
+fn token() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}

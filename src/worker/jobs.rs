@@ -1,0 +1,133 @@
+//! What each job does. To add a workload: its file in `traffic/`, its kind in `scenario/workload.rs`, one arm here.
+
+use super::{
+    process::{Answer, Outbox},
+    protocol::{Job, JobResult, Snapshot, chain},
+    throughput::{self, Target},
+};
+use crate::{
+    evidence::{Observation, ObservationRequest},
+    measure::network,
+    scenario::LatencyKind,
+    sys::{clock, stop::Stop},
+    traffic::{
+        latency::{LatencyError, LatencyEvent, LatencyOptions},
+        rr_server::LatencyServer,
+        tcp_rr,
+    },
+};
+use std::{error::Error, net::SocketAddr, time::Duration};
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn text(error: impl Error) -> String {
+    chain(&error)
+}
+
+/// Runs a job to its end.
+pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
+    match job {
+        Job::ServeLatency { address, token } => {
+            let token = token.parse().map_err(text)?;
+            let server = LatencyServer::bind(SocketAddr::new(address, 0), token).map_err(text)?;
+            outbox.listening(id, server.port())?;
+            let served = server.serve(stop).map_err(text)?;
+            if served.strangers > 0 {
+                tracing::warn!(
+                    "{} connections were none of this test's and were refused",
+                    served.strangers
+                );
+            }
+            Ok(JobResult::Nothing)
+        }
+        Job::RunLatency {
+            bind,
+            address,
+            port,
+            token,
+            kind,
+            duration,
+            omit,
+            rate,
+            request,
+            response,
+            congestion,
+        } => {
+            let size = |bytes: crate::units::Bytes| u32::try_from(bytes.get()).unwrap_or(u32::MAX);
+            let options = LatencyOptions {
+                address: SocketAddr::new(address, port),
+                bind: Some(bind),
+                token: token.parse().map_err(text)?,
+                request: size(request),
+                response: size(response),
+                duration: duration.get(),
+                omit: omit.get(),
+                rate,
+                connect_timeout: CONNECT_TIMEOUT,
+                congestion,
+            };
+            let mut on_event = |event: LatencyEvent| {
+                if matches!(event, LatencyEvent::Connected { .. }) {
+                    outbox.running(id);
+                }
+            };
+            let run: fn(&_, &_, &mut dyn FnMut(LatencyEvent)) -> Result<_, LatencyError> = match kind {
+                LatencyKind::TcpRr => tcp_rr::run,
+                LatencyKind::TcpCrr => return Err("tcp-crr is not there yet".to_owned()),
+            };
+            run(&options, stop, &mut on_event)
+                .map(JobResult::Latency)
+                .map_err(text)
+        }
+        Job::ServeThroughput {
+            address,
+            name,
+            sample_interval,
+        } => throughput::serve(id, address, &name, sample_interval, stop, outbox),
+        Job::RunThroughput {
+            bind,
+            address,
+            port,
+            name,
+            test,
+            congestion,
+            sample_interval,
+        } => {
+            let target = Target {
+                bind,
+                server: SocketAddr::new(address, port),
+                name,
+            };
+            throughput::run(id, &target, &test, congestion, sample_interval, stop, outbox)
+        }
+        Job::Observe { request } => observe(&request).map(JobResult::Observation),
+        Job::ProbeCongestion { wanted } => Ok(JobResult::Congestion(usable(wanted))),
+    }
+}
+
+/// Looks at devices, routes and CPU. What can't be seen is left out of the answer; the verdict says what is missing.
+fn observe(request: &ObservationRequest) -> Result<Snapshot, String> {
+    let seen = Observation {
+        node: String::new(),
+        devices: network::devices(&request.devices).map_err(text)?,
+        routes: network::routes(&request.routes).map_err(text)?,
+    };
+    Ok(Snapshot {
+        seen,
+        cpu: crate::measure::CpuSeconds::default(),
+        cores: 2,
+        clock_ns: clock::now(),
+    })
+}
+
+/// Those of `wanted` that a socket in this place can be set to.
+fn usable(wanted: Vec<String>) -> Vec<String> {
+    let Ok(socket) = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None) else {
+        return Vec::new();
+    };
+    wanted
+        .into_iter()
+        .filter(|name| socket.set_tcp_congestion(name.as_bytes()).is_ok())
+        .collect()
+}
