@@ -3,6 +3,7 @@
 //! Interoperates with stock iperf3 3.0 to 3.21 over TCP, either role. Client and server are blocking code on plain
 //! threads: one thread polls the control connection and takes samples, one thread a stream moves data.
 
+pub mod auth;
 pub mod client;
 mod link;
 pub mod server;
