@@ -196,11 +196,29 @@ fn describe(lab: &RunningLab) -> BTreeMap<String, String> {
         .map(|(place, address)| (format!("address {place}"), address.to_string()));
     facts.extend(addresses);
     facts.insert("kind".to_owned(), "lab".to_owned());
+    facts.insert("rights".to_owned(), rights().to_owned());
     facts
 }
 
+/// Whose rights the lab is made with.
+fn rights() -> &'static str {
+    // The initial user namespace maps every id to itself (user_namespaces(7)).
+    let initial = std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    if initial {
+        "root"
+    } else {
+        "an ordinary user, in a user namespace"
+    }
+}
+
 fn unable(error: &LabError) -> FabricError {
-    FabricError::Unable(told(error))
+    let text = told(error);
+    if error.is_scenario() {
+        FabricError::Scenario(text)
+    } else {
+        FabricError::Unable(text)
+    }
 }
 
 fn failed(error: &LabError) -> FabricError {
