@@ -3,6 +3,7 @@
 //! In: a run's manifest and its trial log. Out: a [`Summary`]. Each method is named where it stands, with its
 //! reference.
 
+pub mod compare;
 mod drift;
 mod figures;
 mod oddities;
@@ -12,6 +13,7 @@ mod summarise;
 mod summary;
 mod warnings;
 
+pub use compare::compare;
 pub use drift::{Trend, trend};
 pub use figures::samples_needed;
 pub use order_statistics::{LEAST_FOR_INTERVAL, MedianRanks, estimate, median, median_ranks};

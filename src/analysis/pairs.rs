@@ -67,7 +67,7 @@ pub(super) fn values(points: &[TrialPoint]) -> Vec<f64> {
 }
 
 /// Mean and standard deviation (n - 1) of the logarithms; `None` with fewer than two ratios or one not above zero.
-fn log_moments(ratios: &[f64]) -> Option<(f64, f64)> {
+pub(super) fn log_moments(ratios: &[f64]) -> Option<(f64, f64)> {
     let logs: Option<Vec<f64>> = ratios
         .iter()
         .map(|&ratio| (ratio > 0.0 && ratio.is_finite()).then(|| ratio.ln()))
