@@ -235,7 +235,7 @@ fn tests_run_side_by_side_and_strangers_hurt_nobody() {
         .unwrap();
     let mut flood = TcpStream::connect(address).unwrap();
     // The server may reset it at any moment.
-    let _ = flood.write_all(&[0xff; 100_000]);
+    let _ = flood.write_all(&vec![0xff; 100_000]);
     for test in tests {
         assert!(test.join().unwrap().unwrap().result.all_received_bytes() > 0);
     }

@@ -1,6 +1,6 @@
 //! The protocol's state machines against recorded conversations of stock iperf3 3.9, 3.12 and 3.21
 //! (`tests/data/iperf3-captures`), in both roles and with the bytes cut anywhere; and against garbage.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test: a failure panics")]
+#![expect(clippy::unwrap_used, reason = "a test: a failure panics")]
 
 use encapbench::iperf3::wire::{
     Cookie, ErrorCode, Parameters, Results, State, client, server, server::Patience,
