@@ -1,9 +1,5 @@
 //! What one loopback TCP stream carries by each technique, in blocks of several sizes: `cargo bench --bench data_plane`.
-#![expect(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "criterion's macros make undocumented items; a failure panics"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure panics")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use encapbench::{

@@ -1,9 +1,5 @@
 //! Reading and writing iperf3's documents: `cargo bench --bench protocol`.
-#![expect(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "criterion's macros make undocumented items; a failure panics"
-)]
+#![expect(clippy::unwrap_used, reason = "a failure panics")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use encapbench::iperf3::wire::{Parameters, Results, StreamReport, stream_id};
@@ -25,7 +21,7 @@ fn protocol(c: &mut Criterion) {
     };
     let text = parameters.encode();
     c.bench_function("parameters/encode", |b| {
-        b.iter(|| black_box(&parameters).encode())
+        b.iter(|| black_box(&parameters).encode());
     });
     c.bench_function("parameters/decode", |b| {
         b.iter(|| Parameters::decode(black_box(text.as_bytes())).unwrap());
@@ -45,7 +41,7 @@ fn protocol(c: &mut Criterion) {
     };
     let text = results.encode();
     c.bench_function("results of 128 streams/encode", |b| {
-        b.iter(|| black_box(&results).encode())
+        b.iter(|| black_box(&results).encode());
     });
     c.bench_function("results of 128 streams/decode", |b| {
         b.iter(|| Results::decode(black_box(text.as_bytes())).unwrap());
