@@ -6,11 +6,13 @@ mod failure;
 mod gate;
 #[cfg(feature = "lab")]
 pub mod lab;
+mod plan;
 mod progress;
 mod publish;
 mod report;
 mod run;
 pub mod scenario_args;
+mod schema;
 mod worker;
 
 pub use exit::Exit;
@@ -50,6 +52,7 @@ enum Command {
     /// Run a scenario, record it, report it, judge its gates
     Run(run::RunArgs),
     /// Show what would run, in which order, and how long it takes; touches nothing
+    Plan(plan::PlanArgs),
     /// Make the report files of runs again
     Report(report::ReportArgs),
     /// Judge a run's gates again
@@ -60,7 +63,8 @@ enum Command {
     /// The worker process inside a place (started by a fabric)
     #[command(hide = true)]
     Worker,
-    /// Print the JSON Schema of scenario files
+    /// Print the JSON Schema of scenario files, for editors
+    Schema(schema::SchemaArgs),
     /// Print a shell's completions
     Completions(complete::CompletionsArgs),
     /// Print the manual page
@@ -86,12 +90,14 @@ pub fn main() -> ExitCode {
     let mut out = anstream::stdout();
     let ended = match cli.command {
         Command::Run(args) => run::run(&args, &mut out),
+        Command::Plan(args) => plan::run(&args, &mut out),
         Command::Report(args) => report::run(&args, &mut out),
         Command::Gate(args) => gate::run(&args, &mut out),
         // What a command in the lab returned is returned as it is.
         #[cfg(feature = "lab")]
         Command::Lab(args) => return lab::run(&args, &mut out, &mut io::stderr()).into(),
         Command::Worker => worker::run(),
+        Command::Schema(args) => schema::run(&args, &mut out),
         Command::Completions(args) => complete::completions(&args, &mut out),
         Command::Man => complete::man(&mut out),
     };

@@ -9,7 +9,7 @@ use clap::Args;
 use std::{fs, path::PathBuf};
 
 /// The scenario and its overrides.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ScenarioArgs {
     /// The scenario file; `scenarios/` has one a question
     #[arg(value_name = "SCENARIO")]

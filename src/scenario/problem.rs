@@ -149,10 +149,8 @@ impl Complaint {
             .map(printable)
             .collect();
         let before = (column - 1).saturating_sub(cut);
-        let carets = length
-            .min((characters + 1).saturating_sub(column))
-            .min(SHOWN)
-            .max(1);
+        let room = (characters + 1).saturating_sub(column).clamp(1, SHOWN);
+        let carets = length.clamp(1, room);
         write!(f, "\n{margin} |\n{number} | {}", shown.trim_end())?;
         write!(f, "\n{margin} | {}{}", " ".repeat(before), "^".repeat(carets))?;
         match hint {
@@ -187,7 +185,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// "did you mean `a`?", followed by all there is: "`a`, `b`".
-pub(super) fn suggest<'a>(name: &str, what: &str, known: &[&'a str]) -> String {
+pub(super) fn suggest(name: &str, what: &str, known: &[&str]) -> String {
     const MOST: usize = 20;
     let mut all = listed(known.iter().take(MOST).copied());
     if known.len() > MOST {

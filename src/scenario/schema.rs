@@ -29,14 +29,15 @@ mod tests {
                 .lines()
                 .zip(checked_in.lines().chain(std::iter::repeat("")))
                 .enumerate();
-            let diff: String = differing
+            let diff: Vec<String> = differing
                 .filter(|(_, (new, old))| new != old)
                 .take(10)
                 .map(|(line, (new, old))| format!("line {}:\n- {old}\n+ {new}\n", line + 1))
                 .collect();
             panic!(
-                "{} is stale:\n{diff}make it again: cargo run -- schema > schema/scenario.schema.json",
-                path.display()
+                "{} is stale:\n{}make it again: cargo run -- schema > schema/scenario.schema.json",
+                path.display(),
+                diff.concat()
             );
         }
     }

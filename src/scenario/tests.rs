@@ -24,10 +24,11 @@ fn said(text: &str) -> String {
 
 /// Every complaint of one bad file after another.
 fn all_said(files: &[(&str, String)]) -> String {
-    files
+    let each: Vec<String> = files
         .iter()
         .map(|(what, text)| format!("## {what}\n{}\n\n", said(text)))
-        .collect()
+        .collect();
+    each.concat()
 }
 
 #[test]
@@ -312,15 +313,15 @@ fn senseless_files() {
 /// Neither takes long nor much memory, and each says why.
 #[test]
 fn hostile_files() {
-    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
-    for level in 1..9 {
-        let before = level - 1;
-        laughs += &format!(
-            "a{level}: &a{level} [{}]\n",
-            vec![format!("*a{before}"); 9].join(", ")
-        );
-    }
-    let name_of_laughs = but("from: east-1", &format!("from: &a [{}]", vec!["x"; 9].join(", ")));
+    let level = |level: usize| {
+        let nine = vec![format!("*a{}", level - 1); 9].join(", ");
+        format!("a{level}: &a{level} [{nine}]\n")
+    };
+    let laughs = ["a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned()]
+        .into_iter()
+        .chain((1..9).map(level));
+    let laughs = laughs.collect::<Vec<_>>().concat();
+    let name_of_laughs = but("from: east-1", &format!("from: &a [{}]", ["x"; 9].join(", ")));
     let said = all_said(&[
         ("a billion laughs under an unknown key", laughs),
         ("a list where none belongs", name_of_laughs),

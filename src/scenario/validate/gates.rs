@@ -152,19 +152,19 @@ fn gate(
             );
         }
     }
-    if let Some(kind) = kind(scenario, &rule.workload, &at("workload"), problems) {
-        if let Some(why) = misfit(rule.metric, kind) {
-            let fitting: Vec<&str> = Metric::ALL
-                .into_iter()
-                .filter(|m| misfit(*m, kind).is_none())
-                .map(Metric::name)
-                .collect();
-            problems.say(
-                &at("metric"),
-                format!("{} {why}", rule.metric),
-                super::suggest("", &format!("metrics of `{}`", rule.workload), &fitting),
-            );
-        }
+    if let Some(kind) = kind(scenario, &rule.workload, &at("workload"), problems)
+        && let Some(why) = misfit(rule.metric, kind)
+    {
+        let fitting: Vec<&str> = Metric::ALL
+            .into_iter()
+            .filter(|m| misfit(*m, kind).is_none())
+            .map(Metric::name)
+            .collect();
+        problems.say(
+            &at("metric"),
+            format!("{} {why}", rule.metric),
+            super::suggest("", &format!("metrics of `{}`", rule.workload), &fitting),
+        );
     }
     for (key, limit) in [("at-least", rule.at_least), ("at-most", rule.at_most)] {
         if let Some(limit) = limit {

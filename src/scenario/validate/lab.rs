@@ -5,7 +5,7 @@ use crate::{
     scenario::{Calico, Cluster, Fabric, NicProfile, Scenario, VxlanMode, problem::Step},
     units::{Bytes, Cidr4, Mtu},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 /// Ranges that no lab may use: this network, loopback (RFC 1122), link-local (RFC 3927; pods have their gateway
 /// there), multicast and reserved (RFC 5771, RFC 1112).
@@ -27,8 +27,8 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
     if lab.clusters.is_empty() {
         problems.say(&clusters, empty("clusters"), None);
     }
-    let mut names = BTreeMap::new();
-    let mut nodes = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    let mut nodes = BTreeSet::new();
     let mut ranges = Vec::new();
     for (index, spec) in lab.clusters.iter().enumerate() {
         let at = extend(&clusters, &[index.into()]);
@@ -36,7 +36,7 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
         if let Some(fault) = name_fault(&spec.name) {
             problems.say(&at_name, format!("a cluster's name {fault}"), None);
         }
-        if names.insert(spec.name.as_str(), index).is_some() {
+        if !names.insert(spec.name.as_str()) {
             problems.say(
                 &at_name,
                 format!("another cluster is named `{}` too", spec.name),
@@ -99,7 +99,7 @@ struct Range {
 fn cluster<'a>(
     spec: &'a Cluster,
     at: &[Step],
-    nodes: &mut BTreeMap<&'a str, ()>,
+    nodes: &mut BTreeSet<&'a str>,
     ranges: &mut Vec<Range>,
     problems: &mut Problems,
 ) {
@@ -118,7 +118,7 @@ fn cluster<'a>(
             if let Some(fault) = name_fault(node) {
                 problems.say(&at, format!("a node's name {fault}"), None);
             }
-            if nodes.insert(node, ()).is_some() {
+            if !nodes.insert(node) {
                 problems.say(&at, format!("another node is named `{node}` too"), {
                     "nodes are named uniquely over all clusters".to_owned()
                 });
