@@ -68,14 +68,15 @@ fn nic(nic: &NicProfile, at: &[Step], problems: &mut Problems) {
     if nic.rate.is_none() {
         return;
     }
-    let least = Bytes(u64::from(nic.mtu.get()) + 14);
+    // With their Ethernet headers; the kernel rounds a burst down by some bytes, so one packet would be too tight.
+    let least = Bytes(2 * (u64::from(nic.mtu.get()) + 14));
     if nic.burst < least || nic.burst.get() > u64::from(u32::MAX) {
         problems.say(
             &extend(at, &["burst".into()]),
             format!(
-                "burst must be from {least} to 4GiB, not {}: tbf drops every packet that is larger than the burst, \
-                 and an MTU of {} makes them {least} long",
-                nic.burst, nic.mtu
+                "burst must be from {least}, two packets of an MTU of {}, to 4GiB, not {}: tbf drops what is larger \
+                 than the burst",
+                nic.mtu, nic.burst
             ),
             "256KiB is the default".to_owned(),
         );
