@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod client;
 mod link;
+pub mod output;
 pub mod server;
 mod session;
 pub mod wire;
