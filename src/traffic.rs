@@ -6,5 +6,6 @@ pub mod payload;
 pub mod rr_server;
 pub mod rr_wire;
 pub mod schedule;
+pub mod tcp_crr;
 pub mod tcp_rr;
 pub mod tcp_stream;

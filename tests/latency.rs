@@ -9,7 +9,7 @@ use encapbench::{
         latency::{LatencyError, LatencyEvent, LatencyOptions},
         rr_server::{LatencyServer, Served},
         rr_wire::{ANSWER_LENGTH, Answer, HELLO_LENGTH, Hello, Refusal, Token},
-        tcp_rr,
+        tcp_crr, tcp_rr,
     },
     units::EventRate,
 };
@@ -75,6 +75,10 @@ fn rr(options: &LatencyOptions) -> Result<LatencyResult, LatencyError> {
     tcp_rr::run(options, &Stop::new().unwrap(), &mut |_| {})
 }
 
+fn crr(options: &LatencyOptions) -> Result<LatencyResult, LatencyError> {
+    tcp_crr::run(options, &Stop::new().unwrap(), &mut |_| {})
+}
+
 /// A peer that agrees to one `tcp-rr` test and then does what it is told.
 fn peer(then: impl FnOnce(TcpStream, Hello) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind(ANY).unwrap();
@@ -108,6 +112,7 @@ fn a_closed_loop_counts_what_it_times() {
     assert!((result.seconds - 0.3).abs() < 1e-9, "{}", result.seconds);
     assert_eq!(result.peer_address, ANY.ip());
     assert!(result.mss.is_some_and(|mss| mss > 500));
+    assert!(result.path_mtu >= result.mss, "{:?}", result.path_mtu);
     // The latencies of one outstanding request fill the time and no more.
     let spent = result.latency.mean().unwrap() * result.transactions as f64 / 1e9;
     assert!(spent > 0.01 && spent < 0.5, "{spent}");
@@ -416,4 +421,149 @@ fn options_that_cannot_be_are_refused() {
     };
     assert!(matches!(rr(&options), Err(LatencyError::Congestion { .. })));
     serving.end();
+}
+
+#[test]
+fn connections_are_made_and_closed_and_none_is_left() {
+    let serving = Serving::at(ANY);
+    for (request, response) in [(1, 1), (65536, 65536)] {
+        let options = LatencyOptions {
+            request,
+            response,
+            bind: Some(Ipv4Addr::new(127, 0, 0, 78).into()),
+            ..options(serving.address)
+        };
+        let result = crr(&options).unwrap();
+        assert!(result.transactions > 20, "{}", result.transactions);
+        assert_eq!(result.latency.count(), result.transactions);
+        assert_eq!(result.unanswered, 0);
+        assert_eq!(result.peer_address, Ipv4Addr::new(127, 0, 0, 78));
+        assert!(result.path_mtu >= result.mss && result.mss > Some(500));
+    }
+    let port = serving.address.port();
+    let served = serving.end();
+    assert!(served.transactions > 40);
+    assert_eq!(served.strangers, 0);
+    // TIME_WAIT is state 06; it would use up the ports of a longer test.
+    let waiting = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let suffix = format!(":{port:04X}");
+    let waiting = waiting.lines().filter(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let mut addresses = fields.iter().skip(1).take(2);
+        addresses.any(|address| address.ends_with(&suffix)) && fields.get(3) == Some(&"06")
+    });
+    // The one that agreed is closed by the server, in order.
+    assert!(waiting.count() <= 2);
+}
+
+#[test]
+fn connections_are_begun_when_they_are_due() {
+    let serving = Serving::at(ANY);
+    let result = crr(&at_rate(serving.address, 200, Duration::from_secs(1))).unwrap();
+    assert_eq!((result.transactions, result.unanswered), (200, 0));
+    assert_eq!(result.send_lag.unwrap().count(), 200);
+    serving.end();
+}
+
+/// A `tcp-crr` server that does what it is told with the transaction of this number.
+fn crr_peer(then: impl Fn(usize, &mut TcpStream) -> bool + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(ANY).unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = thread::spawn(move || {
+        let (mut stream, seen) = listener.accept().unwrap();
+        let mut hello = [0; HELLO_LENGTH];
+        stream.read_exact(&mut hello).unwrap();
+        stream
+            .write_all(&Answer::Accepted { seen, session: 0 }.encode())
+            .unwrap();
+        let mut request = [0; HELLO_LENGTH + 1];
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().unwrap();
+            if stream.read_exact(&mut request).is_err() {
+                break;
+            }
+            if !then(number, &mut stream) || stream.write_all(&[0]).is_err() {
+                break;
+            }
+        }
+    });
+    (address, thread)
+}
+
+#[test]
+fn a_stall_of_connections_counts_for_all_that_were_due() {
+    let (address, thread) = crr_peer(|number, _| {
+        if number == 50 {
+            thread::sleep(Duration::from_millis(200));
+        }
+        number < 199
+    });
+    let options = LatencyOptions {
+        omit: Duration::ZERO,
+        ..at_rate(address, 200, Duration::from_secs(1))
+    };
+    // The peer answers 199 of 200 and goes, to end.
+    let error = crr(&options).unwrap_err();
+    thread.join().unwrap();
+    let partial = error.partial().unwrap();
+    assert_eq!(partial.transactions, 199);
+    // 40 were due in those 200 ms.
+    let held = partial.latency.inner().count_between(10_000_000, u64::MAX);
+    assert!(held >= 36, "{held}");
+    let late = partial.send_lag.as_ref().unwrap();
+    assert!(late.inner().count_between(10_000_000, u64::MAX) >= 35);
+}
+
+#[test]
+fn a_connecting_peer_that_dies_leaves_what_was_measured() {
+    let (address, thread) = crr_peer(|number, _| number < 100);
+    let options = LatencyOptions {
+        omit: Duration::ZERO,
+        duration: Duration::from_secs(20),
+        ..options(address)
+    };
+    let error = crr(&options).unwrap_err();
+    assert!(matches!(error, LatencyError::PeerGone { .. }), "{error}");
+    let partial = error.partial().unwrap();
+    assert_eq!((partial.transactions, partial.unanswered), (100, 1));
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_connection_that_takes_too_long_is_unanswered() {
+    let (address, thread) = crr_peer(|number, _| {
+        if number == 10 {
+            thread::sleep(Duration::from_millis(300));
+        }
+        number < 20
+    });
+    let options = LatencyOptions {
+        omit: Duration::ZERO,
+        duration: Duration::from_secs(20),
+        connect_timeout: Duration::from_millis(100),
+        ..options(address)
+    };
+    let error = crr(&options).unwrap_err();
+    thread.join().unwrap();
+    let partial = error.partial().unwrap();
+    // The tenth timed out; those begun while the peer slept too, and the peer then finds them closed.
+    assert!(partial.transactions >= 10, "{}", partial.transactions);
+    assert!(partial.unanswered >= 2, "{}", partial.unanswered);
+}
+
+#[test]
+fn strangers_do_not_disturb_connections() {
+    let serving = Serving::at(ANY);
+    let address = serving.address;
+    let test = thread::spawn(move || crr(&at_rate(address, 300, Duration::from_secs(1))));
+    thread::sleep(Duration::from_millis(100));
+    let mut silent: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for stream in &mut silent[50..] {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+    }
+    let result = test.join().unwrap().unwrap();
+    assert_eq!((result.transactions, result.unanswered), (300, 0));
+    drop(silent);
+    let served = serving.end();
+    assert!(served.strangers >= 50, "{}", served.strangers);
 }

@@ -12,14 +12,14 @@
 
 use super::{
     latency::{
-        Agreed, Ending, LatencyError, LatencyEvent, LatencyOptions, PathFacts, Stage, Tally, Tested, Window,
-        conclude,
+        Agreed, Ending, Lag, LatencyError, LatencyEvent, LatencyOptions, PathFacts, Stage, Tally, Tested,
+        Window, conclude, join,
     },
     rr_wire::{ANSWER_LENGTH, HELLO_LENGTH, Kind, LARGEST},
     schedule::Schedule,
 };
 use crate::{
-    measure::{HistogramError, LatencyHistogram, LatencyResult, process_cpu},
+    measure::{HistogramError, LatencyResult, process_cpu},
     sys::{clock, stop::Stop},
 };
 use std::{
@@ -28,8 +28,6 @@ use std::{
     thread,
 };
 
-/// The longest sleep between looks at whether the test was stopped, in nanoseconds.
-const NAP: u64 = 50_000_000;
 /// How much is read at once, in bytes: answers of many requests after a stall.
 const READ: usize = 64 * 1024;
 
@@ -74,15 +72,8 @@ pub fn run(
     let spent = process_cpu()
         .map_err(LatencyError::system("read this process's CPU time"))?
         .since(&cpu);
-    let facts = PathFacts::of(&stream.into());
+    let facts = PathFacts::of(&stream);
     conclude(options, window, tested?, stopped, seen.ip(), facts, spent)
-}
-
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    match thread.join() {
-        Ok(value) => value,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
 }
 
 fn closed_loop(
@@ -136,7 +127,7 @@ fn open_loop(
         }
         (join(sender), received)
     });
-    let (sent, (tally, ending)) = (sent?, received?);
+    let (lag, (tally, ending)) = (sent?, received?);
     let due = match &ending {
         Ending::Broken(_, time) => schedule.measured_before(*time),
         Ending::Complete if stage.is_cut() => schedule.measured_before(clock::now().min(window.end)),
@@ -144,20 +135,14 @@ fn open_loop(
     };
     let unanswered = due.saturating_sub(tally.latency.count());
     let total_bytes =
-        overhead() + sent.requests * u64::from(options.request) + tally.all * u64::from(options.response);
+        overhead() + lag.sent * u64::from(options.request) + tally.all * u64::from(options.response);
     Ok(Tested {
         tally,
-        send_lag: Some(sent.lag),
+        send_lag: Some(lag.close()),
         unanswered,
         total_bytes,
         ending,
     })
-}
-
-/// What the sending thread counted.
-struct Sent {
-    lag: LatencyHistogram,
-    requests: u64,
 }
 
 /// Sends each request when it is due.
@@ -166,22 +151,13 @@ fn send_on_time(
     length: usize,
     schedule: Schedule,
     stage: &Stage,
-) -> Result<Sent, HistogramError> {
+) -> Result<Lag, HistogramError> {
     let request = payload(length);
-    let mut lag = LatencyHistogram::new()?;
+    let mut lag = Lag::new(schedule)?;
     // Where it can't be had, sends are up to 50 µs late, and their lag says so.
     let _ = clock::set_fine_timers();
-    let mut requests = 0;
-    while requests < schedule.total() {
-        let due = schedule.due(requests);
-        loop {
-            let now = clock::now();
-            if stage.is_cut() || now >= due {
-                break;
-            }
-            clock::sleep_until(due.min(now + NAP));
-        }
-        if stage.is_cut() {
+    while let Some(due) = lag.next_due() {
+        if !stage.sleep_until(due) {
             break;
         }
         let late = clock::now().saturating_sub(due);
@@ -189,22 +165,9 @@ fn send_on_time(
             // The receiver sees the same connection break and says how.
             break;
         }
-        if schedule.is_measured(requests) {
-            lag.record(late);
-        }
-        requests += 1;
+        lag.record(late);
     }
-    let now = clock::now();
-    for unsent in requests..schedule.total() {
-        let due = schedule.due(unsent);
-        if due >= now {
-            break;
-        }
-        if schedule.is_measured(unsent) {
-            lag.record(now - due);
-        }
-    }
-    Ok(Sent { lag, requests })
+    Ok(lag)
 }
 
 /// Takes the answers and times each from when its request was due.
