@@ -9,6 +9,8 @@ pub mod network;
 pub mod tcp_info;
 mod throughput;
 
-pub use cpu::{CpuSeconds, MachineCpu, ProcessCpu, process_cpu};
+pub use cpu::{
+    CpuError, CpuReading, CpuSeconds, MachineCpu, ProcessCpu, machine_cpu, parse_stat, process_cpu,
+};
 pub use latency::{HistogramError, LatencyHistogram, LatencyResult};
 pub use throughput::{Direction, Sample, StreamResult, TcpSample, Techniques, ThroughputResult};

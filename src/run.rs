@@ -4,10 +4,12 @@
 
 mod event;
 mod folder;
+mod hlog;
 mod manifest;
 mod trial;
 
 pub use event::Event;
 pub use folder::{Folder, FolderError, LOCK, MANIFEST, Recorded, TRIALS, read, write_whole};
+pub use hlog::{LogError, LogInterval, log_intervals, write_log};
 pub use manifest::{CongestionChoice, Manifest, ManifestError};
 pub use trial::{Outcome, Trial};

@@ -1,8 +1,11 @@
 //! CPU time of machines and processes.
 
-use crate::sys::usage;
+use crate::sys::{clock, usage};
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::{fs, io};
+
+/// Where the kernel tells CPU time.
+const STAT: &str = "/proc/stat";
 
 /// CPU time by what it was spent on, in seconds, over all cores (`/proc/stat`, proc(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -54,6 +57,101 @@ pub struct MachineCpu {
     pub cpu: CpuSeconds,
 }
 
+/// Why CPU time could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    /// The file could not be read.
+    #[error("failed to read {file}; is /proc mounted here?")]
+    Read {
+        /// The file.
+        file: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not as proc(5) says.
+    #[error("{STAT} is not as proc(5) describes it: {0}")]
+    Stat(&'static str),
+}
+
+/// What a machine's cores have done since it was booted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CpuReading {
+    /// CPU time, in seconds.
+    pub cpu: CpuSeconds,
+    /// Cores that are online.
+    pub cores: u32,
+    /// When it was read, in nanoseconds of the monotonic clock.
+    pub clock_ns: u64,
+}
+
+impl CpuReading {
+    /// What the machine of this boot id spent from `earlier` to this reading.
+    pub fn since(&self, earlier: &Self, machine: String) -> MachineCpu {
+        MachineCpu {
+            machine,
+            seconds: self.clock_ns.saturating_sub(earlier.clock_ns) as f64 / 1e9,
+            cores: self.cores,
+            cpu: self.cpu.since(&earlier.cpu),
+        }
+    }
+}
+
+/// Reads the CPU time of this machine (`/proc/stat`). Inside a container it is still the whole machine's, unless the
+/// runtime mounts something over the file.
+///
+/// # Errors
+/// Where `/proc/stat` can't be read or isn't as proc(5) says.
+pub fn machine_cpu() -> Result<CpuReading, CpuError> {
+    let text = fs::read_to_string(STAT).map_err(|source| CpuError::Read { file: STAT, source })?;
+    let (cpu, cores) = parse_stat(&text, rustix::param::clock_ticks_per_second())?;
+    Ok(CpuReading {
+        cpu,
+        cores,
+        clock_ns: clock::now(),
+    })
+}
+
+/// Parses `/proc/stat`: CPU time over all cores, and how many cores are online. Fields that an old kernel doesn't have
+/// are 0; `guest` is part of `user` already.
+///
+/// # Errors
+/// Where the line of all CPUs is missing or has what is no number.
+pub fn parse_stat(text: &str, ticks_per_second: u64) -> Result<(CpuSeconds, u32), CpuError> {
+    let all = text
+        .lines()
+        .find_map(|line| line.strip_prefix("cpu "))
+        .ok_or(CpuError::Stat("there is no line of all CPUs"))?;
+    let mut seconds = [0.0; 8];
+    let mut fields = 0;
+    for (slot, field) in seconds.iter_mut().zip(all.split_ascii_whitespace()) {
+        let ticks: u64 = field
+            .parse()
+            .map_err(|_| CpuError::Stat("a time is not a number"))?;
+        *slot = ticks as f64 / ticks_per_second.max(1) as f64;
+        fields += 1;
+    }
+    if fields < 4 {
+        return Err(CpuError::Stat("the line of all CPUs has no idle time"));
+    }
+    let [user, nice, system, idle, iowait, irq, softirq, steal] = seconds;
+    let cores = text
+        .lines()
+        .filter(|line| {
+            line.strip_prefix("cpu")
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+        .count();
+    let cpu = CpuSeconds {
+        user: user + nice,
+        system,
+        irq,
+        softirq,
+        steal,
+        idle: idle + iowait,
+    };
+    Ok((cpu, cores as u32))
+}
+
 /// CPU time of this process, all its threads together, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ProcessCpu {
@@ -84,4 +182,81 @@ pub fn process_cpu() -> io::Result<ProcessCpu> {
         user_seconds: time.user.as_secs_f64(),
         system_seconds: time.system.as_secs_f64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WHOLE: &str = include_str!("../../tests/data/proc-stat.txt");
+
+    #[test]
+    fn every_field_has_its_place() {
+        let (cpu, cores) = parse_stat(WHOLE, 100).unwrap();
+        assert_eq!(cores, 2);
+        let expected = CpuSeconds {
+            user: 4207.13,
+            system: 1811.22,
+            irq: 3.0,
+            softirq: 95.5,
+            steal: 12.34,
+            idle: 10_000.25,
+        };
+        assert_eq!(cpu, expected);
+        assert!((cpu.busy() - 6116.85).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_old_kernel_has_fewer_fields() {
+        let (cpu, cores) = parse_stat("cpu  100 0 200 300\ncpu0 100 0 200 300\n", 100).unwrap();
+        assert_eq!((cpu.user, cpu.system, cpu.idle, cpu.steal), (1.0, 2.0, 3.0, 0.0));
+        assert_eq!(cores, 1);
+    }
+
+    #[test]
+    fn what_is_no_stat_is_refused() {
+        for text in ["", "intr 1\n", "cpu  1 2 3\n", "cpu  1 x 3 4\n", "cpu0 1 2 3 4\n"] {
+            assert!(
+                matches!(parse_stat(text, 100), Err(CpuError::Stat(_))),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn between_two_readings_this_machine_was_there() {
+        let first = machine_cpu().unwrap();
+        let before = process_cpu().unwrap();
+        // Ticks are 10 ms: busy until some must have passed.
+        loop {
+            let used = process_cpu().unwrap().since(&before);
+            if used.user_seconds + used.system_seconds > 0.05 {
+                break;
+            }
+        }
+        let spent = machine_cpu()
+            .unwrap()
+            .since(&first, super::super::machine::boot_id());
+        assert!(spent.seconds > 0.0 && spent.cores >= 1);
+        assert!(spent.cpu.busy() > 0.0, "{spent:?}");
+        assert_eq!(spent.machine.len(), 36, "{}", spent.machine);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(cpu[ 0-9]{0,40}|[a-z ]{0,9}|\n){0,8}", ticks: u64) {
+            if let Ok((cpu, _)) = parse_stat(&text, ticks) {
+                prop_assert!(cpu.busy() >= 0.0 && cpu.idle >= 0.0);
+            }
+        }
+
+        #[test]
+        fn time_spent_is_never_below_nothing(a in 0..1_000_000_u32, b in 0..1_000_000_u32) {
+            let of = |ticks: u32| CpuSeconds { user: f64::from(ticks), ..CpuSeconds::default() };
+            let spent = of(a).since(&of(b));
+            prop_assert!(spent.user >= 0.0);
+            prop_assert_eq!(spent.system, 0.0);
+        }
+    }
 }
