@@ -41,7 +41,12 @@ impl Published {
 
     /// Writes all report files into the folder.
     pub(super) fn write(&self, folder: &Path) -> Result<Vec<String>, Failure> {
-        let files = report::files(&self.inputs()).map_err(|error| Failure::Report(error.to_string()))?;
+        let mut files = report::files(&self.inputs()).map_err(|error| Failure::Report(error.to_string()))?;
+        let mut log = Vec::new();
+        let intervals = run::log_intervals(&self.recorded.trials);
+        run::write_log(&mut log, self.recorded.manifest.started, &intervals)
+            .map_err(|error| Failure::Report(error.to_string()))?;
+        files.push(("latency.hlog".to_owned(), log));
         let mut names = Vec::with_capacity(files.len());
         for (name, bytes) in files {
             run::write_whole(folder, &name, &bytes)?;

@@ -174,12 +174,7 @@ fn machines(
         if machines.iter().any(|known| known.machine == link.machine()) {
             continue;
         }
-        machines.push(MachineCpu {
-            machine: link.machine().to_owned(),
-            seconds: after.clock_ns.saturating_sub(before.clock_ns) as f64 / 1e9,
-            cores: after.cores,
-            cpu: after.cpu.since(&before.cpu),
-        });
+        machines.push(after.cpu.since(&before.cpu, link.machine().to_owned()));
     }
     machines
 }

@@ -74,7 +74,7 @@ pub enum CpuError {
 }
 
 /// What a machine's cores have done since it was booted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CpuReading {
     /// CPU time, in seconds.
     pub cpu: CpuSeconds,

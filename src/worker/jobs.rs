@@ -7,13 +7,13 @@ use super::{
 };
 use crate::{
     evidence::{Observation, ObservationRequest},
-    measure::network,
+    measure::{machine_cpu, network},
     scenario::LatencyKind,
-    sys::{clock, stop::Stop},
+    sys::stop::Stop,
     traffic::{
         latency::{LatencyError, LatencyEvent, LatencyOptions},
         rr_server::LatencyServer,
-        tcp_rr,
+        tcp_crr, tcp_rr,
     },
 };
 use std::{error::Error, net::SocketAddr, time::Duration};
@@ -74,7 +74,7 @@ pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
             };
             let run: fn(&_, &_, &mut dyn FnMut(LatencyEvent)) -> Result<_, LatencyError> = match kind {
                 LatencyKind::TcpRr => tcp_rr::run,
-                LatencyKind::TcpCrr => return Err("tcp-crr is not there yet".to_owned()),
+                LatencyKind::TcpCrr => tcp_crr::run,
             };
             run(&options, stop, &mut on_event)
                 .map(JobResult::Latency)
@@ -113,12 +113,8 @@ fn observe(request: &ObservationRequest) -> Result<Snapshot, String> {
         devices: network::devices(&request.devices).map_err(text)?,
         routes: network::routes(&request.routes).map_err(text)?,
     };
-    Ok(Snapshot {
-        seen,
-        cpu: crate::measure::CpuSeconds::default(),
-        cores: 2,
-        clock_ns: clock::now(),
-    })
+    let reading = machine_cpu().map_err(text)?;
+    Ok(Snapshot { seen, cpu: reading })
 }
 
 /// Those of `wanted` that a socket in this place can be set to.

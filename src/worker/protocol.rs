@@ -9,7 +9,7 @@
 
 use crate::{
     evidence::{Observation, ObservationRequest},
-    measure::{CpuSeconds, LatencyResult, ThroughputResult},
+    measure::{CpuReading, LatencyResult, ThroughputResult},
     scenario::{LatencyKind, Throughput},
     units::{Bytes, EventRate, Span},
 };
@@ -192,12 +192,8 @@ pub enum JobResult {
 pub struct Snapshot {
     /// Devices and routes; the coordinator fills in the node's name.
     pub seen: Observation,
-    /// CPU time of the machine since it was booted.
-    pub cpu: CpuSeconds,
-    /// Cores.
-    pub cores: u32,
-    /// The machine's monotonic clock in nanoseconds, to know the time between two snapshots.
-    pub clock_ns: u64,
+    /// CPU time of the machine since it was booted, and when that was read.
+    pub cpu: CpuReading,
 }
 
 /// An error with all its causes, as one line.
