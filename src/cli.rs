@@ -4,7 +4,6 @@ mod complete;
 mod exit;
 mod failure;
 mod gate;
-pub mod iperf3;
 #[cfg(feature = "lab")]
 pub mod lab;
 mod plan;

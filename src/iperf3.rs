@@ -12,4 +12,4 @@ mod session;
 pub mod wire;
 
 pub use link::ConnectError;
-pub use session::{IntervalSample, TestEvent, TestOutcome};
+pub use session::{IntervalSample, StreamEnds, TestEvent, TestOutcome};

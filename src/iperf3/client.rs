@@ -198,6 +198,9 @@ pub struct ClientOptions {
     pub bind: Option<IpAddr>,
     /// The test.
     pub test: TestParameters,
+    /// The parameter document to send instead of the one made of `test`, where it has keys that `test` has no field
+    /// for. What it has in common with `test` must agree.
+    pub document: Option<Box<Parameters>>,
     /// Between samples; 100 ms is the house's.
     pub sample_interval: Duration,
     /// How long each connection may take to be made.
@@ -215,6 +218,7 @@ impl ClientOptions {
             address,
             bind: None,
             test: TestParameters::default(),
+            document: None,
             sample_interval: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(5),
             patience: Duration::from_secs(10),
@@ -301,7 +305,10 @@ pub fn run(
     stop: &Stop,
     on_event: &mut dyn FnMut(TestEvent),
 ) -> Result<TestOutcome, ClientError> {
-    let parameters = options.test.encode()?;
+    let mut parameters = options.test.encode()?;
+    if let Some(document) = &options.document {
+        parameters = (**document).clone();
+    }
     let cookie = if let Some(cookie) = options.cookie {
         cookie
     } else {

@@ -6,11 +6,12 @@
 
 mod lobby;
 mod test;
+mod watch;
 
 use super::{
     link::{self, ControlLink},
     session::{TestEvent, TestOutcome, canonical},
-    wire::{Cookie, State, server::Failure, server::Patience},
+    wire::{Cookie, ErrorCode, Parameters, State, json::Json, server::Failure, server::Patience},
 };
 use crate::{
     sys::{event::Event, stop::Stop},
@@ -36,8 +37,32 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
 
+/// What the server prints for a test, for a client that asked for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerOutput {
+    /// As text.
+    Text(String),
+    /// As JSON.
+    Json(Json),
+}
+
+/// What others have a say in. Called on the thread of a test.
+#[derive(Clone)]
+pub struct Hooks {
+    /// Whether a test may run; streams' threads are started by the thread this is called on.
+    pub admit: Arc<dyn Fn(&Parameters) -> Result<(), ErrorCode> + Send + Sync>,
+    /// The server's output for a test, whose outcome has no results of the peer yet.
+    pub output: Arc<dyn Fn(&TestOutcome) -> ServerOutput + Send + Sync>,
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooks").finish_non_exhaustive()
+    }
+}
+
 /// How a server behaves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// End after one test: the first whose parameters were accepted, however it ends.
     pub one_test: bool,
@@ -51,6 +76,12 @@ pub struct ServerOptions {
     pub cookie_patience: Duration,
     /// Tests at once; more are told that the server is busy.
     pub tests: usize,
+    /// A test that moves more bits a second, both ways, averaged over this time, is ended.
+    pub rate_limit: Option<(u64, Duration)>,
+    /// A test in which we receive is ended when nothing comes for so long.
+    pub data_patience: Option<Duration>,
+    /// What others have a say in.
+    pub hooks: Option<Hooks>,
     /// Strangers at once; when more come, the one that has waited longest is dropped.
     pub strangers: usize,
 }
@@ -64,6 +95,9 @@ impl Default for ServerOptions {
             patience: Patience::default(),
             cookie_patience: Duration::from_secs(10),
             tests: 64,
+            rate_limit: None,
+            data_patience: None,
+            hooks: None,
             strangers: 256,
         }
     }
@@ -78,6 +112,13 @@ pub enum ServerEvent {
         cookie: Cookie,
         /// The client.
         peer: SocketAddr,
+    },
+    /// A test's parameters were accepted.
+    Accepted {
+        /// The test.
+        cookie: Cookie,
+        /// What it does.
+        parameters: Box<Parameters>,
     },
     /// Something happened in a test.
     Test {
@@ -336,7 +377,7 @@ impl Server {
             link: ControlLink::new(socket)?,
             peer,
             cookie,
-            options: self.options,
+            options: self.options.clone(),
             listener: self.options.one_test.then(|| Arc::clone(&self.listener)),
             ipv6: peer.is_ipv6(),
             waiting: Arc::clone(waiting),

@@ -13,6 +13,7 @@ use socket2::Socket;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,11 +29,26 @@ pub struct IntervalSample {
     pub sample: Sample,
 }
 
+/// A data connection as it was when data began to flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamEnds {
+    /// This end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The descriptor at this end.
+    pub descriptor: i32,
+    /// Largest segment in bytes; 0 where unknown.
+    pub mss: u32,
+    /// Bytes of the send and the receive buffer; 0 where unknown.
+    pub buffers: (u64, u64),
+}
+
 /// What happens in a test, at either end.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TestEvent {
-    /// Data flows from now on (TEST_RUNNING). The streams' ends: local, peer.
-    Running(Vec<(SocketAddr, SocketAddr)>),
+    /// Data flows from now on (TEST_RUNNING).
+    Running(Vec<StreamEnds>),
     /// The warm-up is over: from now on bytes count.
     OmitEnded,
     /// An interval of each stream.
@@ -159,7 +175,16 @@ impl Session {
         TestEvent::Running(
             self.streams
                 .iter()
-                .map(|stream| (stream.local, stream.peer))
+                .map(|stream| StreamEnds {
+                    local: stream.local,
+                    peer: stream.peer,
+                    descriptor: stream.socket.as_raw_fd(),
+                    mss: stream.socket.tcp_mss().unwrap_or(0),
+                    buffers: (
+                        stream.socket.send_buffer_size().map_or(0, |size| size as u64),
+                        stream.socket.recv_buffer_size().map_or(0, |size| size as u64),
+                    ),
+                })
                 .collect(),
         )
     }
@@ -201,6 +226,19 @@ impl Session {
             })
         });
         tell(TestEvent::Interval(samples.collect()));
+    }
+
+    /// Bytes that all streams have moved so far, either way, warm-up included.
+    pub(super) fn moved(&self) -> u64 {
+        let load = self.load.as_ref();
+        (0..self.streams.len())
+            .map(|index| load.map_or(0, |load| load.bytes(index)))
+            .sum()
+    }
+
+    /// Whether any stream receives at this end.
+    pub(super) fn receives(&self) -> bool {
+        self.streams.iter().any(|stream| stream.role == Role::Receive)
     }
 
     /// Whether the byte limit was reached.
@@ -286,10 +324,10 @@ impl Session {
     }
 
     /// What was measured, with what the peer told.
-    pub(super) fn result(&mut self, peer: Option<&Results>) -> ThroughputResult {
+    pub(super) fn result(&self, peer: Option<&Results>) -> ThroughputResult {
         let (used, _) = self.used.unwrap_or_default();
         let seconds = self.recording.seconds();
-        let recording = &mut self.recording;
+        let recording = &self.recording;
         let streams = self.streams.iter().enumerate().map(|(index, stream)| {
             let id = stream_id(index);
             let told = peer.and_then(|peer| peer.stream(id));
@@ -313,7 +351,7 @@ impl Session {
                 },
                 local_address: ip(stream.local),
                 peer_address: ip(stream.peer),
-                samples: recording.take_samples(index),
+                samples: recording.samples(index).to_vec(),
             }
         });
         ThroughputResult {

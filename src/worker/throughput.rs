@@ -58,7 +58,7 @@ pub(super) fn serve(
             };
             tracing::warn!("refused a connection from {peer}: {why}");
         }
-        ServerEvent::Test { .. } | ServerEvent::Admitted { .. } => {}
+        ServerEvent::Test { .. } | ServerEvent::Admitted { .. } | ServerEvent::Accepted { .. } => {}
     };
     server.serve(stop, &mut on_event).map_err(|error| chain(&error))?;
     match report {

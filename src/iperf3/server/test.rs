@@ -1,6 +1,9 @@
 //! One test at the server, on a thread of its own.
 
-use super::{GOODBYE, Note, ServerEvent, ServerOptions, ServerReport, TestError, Waiting, lock};
+use super::{
+    GOODBYE, Note, ServerEvent, ServerOptions, ServerOutput, ServerReport, TestError, Waiting, lock,
+    watch::Watch,
+};
 use crate::{
     iperf3::{
         link::{self, ControlLink, Received},
@@ -127,6 +130,8 @@ impl Test {
             interrupted: false,
             broken: None,
             wake,
+            watch: Watch::new(self.options.rate_limit, self.options.data_patience),
+            control,
             test: self,
         };
         let ended = run.drive();
@@ -142,7 +147,7 @@ impl Test {
             session.finish(&mut |event| test.tell(event));
             session.close();
         }
-        let outcome = session.map(|mut session| TestOutcome {
+        let outcome = session.map(|session| TestOutcome {
             cookie: test.cookie,
             parameters,
             own: session.own_results(results.as_ref()),
@@ -211,9 +216,24 @@ struct Run {
     interrupted: bool,
     broken: Option<(Instant, u32, End)>,
     wake: Arc<Event>,
+    watch: Watch,
+    control: (SocketAddr, SocketAddr),
 }
 
 impl Run {
+    /// The outcome as far as it is known without the client's results.
+    fn so_far(&self, session: &Session) -> TestOutcome {
+        TestOutcome {
+            cookie: self.test.cookie,
+            parameters: self.parameters.clone(),
+            own: session.own_results(None),
+            result: session.result(None),
+            peer: None,
+            control: self.control,
+            interrupted: self.interrupted,
+        }
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -249,6 +269,10 @@ impl Run {
                     if let Some(session) = &mut self.session {
                         let test = &self.test;
                         session.sample_if_due(&mut |event| test.tell(event));
+                        if let Err(code) = self.watch.look(session, self.began.elapsed()) {
+                            self.machine.handle(self.began.elapsed(), Input::Refuse(code));
+                            continue;
+                        }
                         if self.broken.is_none() {
                             self.broken = session.broken().map(|(id, end)| (Instant::now(), id, end));
                         }
@@ -289,6 +313,9 @@ impl Run {
         let mut at_most = |time: Duration| timeout = Some(timeout.map_or(time, |timeout| timeout.min(time)));
         if let (Some(session), Phase::Running) = (&self.session, self.machine.phase()) {
             at_most(session.due_in());
+            if let Some(due) = self.watch.due_in() {
+                at_most(due);
+            }
         }
         if let Some((since, ..)) = self.broken {
             at_most(EXPLANATION.saturating_sub(since.elapsed()));
@@ -385,7 +412,14 @@ impl Run {
             }
             Action::MakeResults => {
                 if let Some(session) = &self.session {
-                    let results = session.own_results(self.peer.as_ref());
+                    let mut results = session.own_results(self.peer.as_ref());
+                    if let (Some(hooks), true) = (&self.test.options.hooks, self.parameters.get_server_output)
+                    {
+                        match (hooks.output)(&self.so_far(session)) {
+                            ServerOutput::Text(text) => results.server_output_text = Some(text),
+                            ServerOutput::Json(json) => results.server_output_json = Some(json),
+                        }
+                    }
                     self.machine.handle(self.now(), Input::Results(&results));
                 }
             }
@@ -399,6 +433,9 @@ impl Run {
         if parameters.transport != Transport::Tcp || parameters.mptcp {
             return Err(ErrorCode::new(ErrorCode::UNIMPLEMENTED));
         }
+        if let Some(hooks) = &self.test.options.hooks {
+            (hooks.admit)(&parameters)?;
+        }
         // On a listener of our own, options can be set where they take part in the handshake.
         if let Some(listener) = &self.test.listener {
             link::set_mss(listener, &parameters).map_err(|refused| refused.code)?;
@@ -411,7 +448,12 @@ impl Run {
         });
         self.arrivals = Some(Arc::clone(&arrivals));
         lock(&self.test.waiting).insert(self.test.cookie, arrivals);
+        let accepted = ServerEvent::Accepted {
+            cookie: self.test.cookie,
+            parameters: Box::new(parameters.clone()),
+        };
         self.parameters = parameters;
+        let _ = self.test.notes.send(Note::Event(accepted));
         let _ = self.test.notes.send(Note::Begun);
         Ok(())
     }

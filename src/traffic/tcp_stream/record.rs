@@ -164,11 +164,11 @@ impl Recording {
         self.tracks.get(index)?.samples.last()
     }
 
-    /// Gives a stream's samples away.
-    pub fn take_samples(&mut self, index: usize) -> Vec<Sample> {
+    /// A stream's samples so far.
+    pub fn samples(&self, index: usize) -> &[Sample] {
         self.tracks
-            .get_mut(index)
-            .map(|track| std::mem::take(&mut track.samples))
+            .get(index)
+            .map(|track| track.samples.as_slice())
             .unwrap_or_default()
     }
 }
