@@ -35,6 +35,8 @@ use crate::{
     gate::GateReport,
     run::{Manifest, Trial},
 };
+use chart::Chart;
+use view::View;
 
 /// All that a report is made of.
 #[derive(Debug, Clone, Copy)]
@@ -92,20 +94,9 @@ pub type ReportFile = (String, Vec<u8>);
 /// # Errors
 /// Where an output could not be made; none is then returned.
 pub fn files(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
-    let view = view::View::new(inputs);
+    let view = View::new(inputs);
     let charts = chart::draw_all(inputs, &view);
-    let mut files = vec![
-        ("summary.csv".to_owned(), summary_csv::write(inputs)?),
-        ("trials.csv".to_owned(), trials_csv::write(inputs)?),
-        ("intervals.csv".to_owned(), intervals_csv::write(inputs)?),
-        ("gate.json".to_owned(), gate_json::write(inputs)?),
-        ("junit.xml".to_owned(), junit::write(inputs)?),
-        ("report.md".to_owned(), markdown::write(&view).into_bytes()),
-        (
-            "report.html".to_owned(),
-            html::write(&view, &charts)?.into_bytes(),
-        ),
-    ];
+    let mut files = documents(inputs, &view, &charts)?;
     #[cfg(feature = "plots")]
     for chart in &charts {
         files.extend(chart::files(chart)?);
@@ -114,8 +105,21 @@ pub fn files(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
     Ok(files)
 }
 
+/// All but the pictures.
+fn documents(inputs: &Inputs<'_>, view: &View, charts: &[Chart]) -> Result<Vec<ReportFile>, ReportError> {
+    Ok(vec![
+        ("summary.csv".to_owned(), summary_csv::write(inputs)?),
+        ("trials.csv".to_owned(), trials_csv::write(inputs)?),
+        ("intervals.csv".to_owned(), intervals_csv::write(inputs)?),
+        ("gate.json".to_owned(), gate_json::write(inputs)?),
+        ("junit.xml".to_owned(), junit::write(inputs)?),
+        ("report.md".to_owned(), markdown::write(view).into_bytes()),
+        ("report.html".to_owned(), html::write(view, charts)?.into_bytes()),
+    ])
+}
+
 /// What a terminal shows of a run: the matrix first, then latency, cost, gates and warnings. `width` is in columns;
 /// 100 shows all, less than that leaves intervals of latency out. `colour` asks for ANSI colours.
 pub fn terminal(inputs: &Inputs<'_>, width: usize, colour: bool) -> String {
-    terminal::write(&view::View::new(inputs), width, colour)
+    terminal::write(&View::new(inputs), width, colour)
 }

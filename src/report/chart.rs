@@ -1,14 +1,100 @@
-//! Charts, one question each.
+//! Charts, one question each: drawn once as a list of shapes, then written as SVG, inside HTML, and as PNG.
 
-use super::{Inputs, view::View};
-
-/// A chart.
-pub(super) struct Drawing;
-
-pub(super) fn draw_all(_: &Inputs<'_>, _: &View) -> Vec<Drawing> {
-    Vec::new()
-}
+mod canvas;
+mod cost;
+mod heat_map;
+mod over_time;
+mod percentiles;
 #[cfg(feature = "plots")]
-pub(super) fn files(_: &Drawing) -> Result<Vec<super::ReportFile>, super::ReportError> {
-    Ok(Vec::new())
+mod png;
+mod scale;
+mod svg;
+mod text;
+mod throughput;
+mod under_load;
+
+pub(super) use canvas::Drawing;
+pub(super) use svg::inline;
+
+use super::{
+    Inputs,
+    labels::Slugs,
+    view::{Matrix, View},
+};
+use canvas::Look;
+
+/// A chart in its two sizes.
+pub(super) struct Chart {
+    /// Which question it answers: a page sorts its charts by it.
+    pub(super) question: &'static str,
+    /// Its file name without an ending.
+    pub(super) name: String,
+    /// For a page: as high as it needs to be.
+    pub(super) page: Drawing,
+    /// For a slide: 16:9 with larger text.
+    pub(super) slide: Drawing,
+}
+
+/// Paths that one chart of lines or dots tells apart: the colours that the palette has.
+const SERIES: usize = 8;
+
+/// All charts of a run, the matrix first.
+pub(super) fn draw_all(inputs: &Inputs<'_>, view: &View) -> Vec<Chart> {
+    let mut charts = Vec::new();
+    let mut slugs = Slugs::default();
+    let mut add =
+        |question: &'static str, workload: Option<&str>, draw: &dyn Fn(&Look) -> Option<Drawing>| {
+            if let (Some(page), Some(slide)) = (draw(&Look::PAGE), draw(&Look::SLIDE)) {
+                let name = workload.map_or_else(
+                    || question.to_owned(),
+                    |workload| format!("{question}-{workload}"),
+                );
+                charts.push(Chart {
+                    question,
+                    name: slugs.take(&name),
+                    page,
+                    slide,
+                });
+            }
+        };
+    // One workload of a kind is the common case: then the file's name is the question's alone.
+    let named = |matrix: &'_ Matrix| (view.matrices.len() > 1).then(|| matrix.key.clone());
+    for matrix in &view.matrices {
+        add("throughput", named(matrix).as_deref(), &|look| {
+            throughput::draw(inputs, matrix, look)
+        });
+    }
+    for matrix in &view.matrices {
+        add("heat-map", named(matrix).as_deref(), &|look| {
+            heat_map::draw(inputs, matrix, look)
+        });
+    }
+    for table in &view.latency {
+        add("latency", Some(&table.key), &|look| {
+            percentiles::draw(inputs, table, look)
+        });
+    }
+    add("latency-under-load", None, &|look| {
+        under_load::draw(inputs, view, look)
+    });
+    for matrix in &view.matrices {
+        add("throughput-over-time", named(matrix).as_deref(), &|look| {
+            over_time::draw(inputs, matrix, look)
+        });
+        add("cpu-cost", named(matrix).as_deref(), &|look| {
+            cost::draw(inputs, matrix, look)
+        });
+    }
+    charts
+}
+
+/// A chart's files: `name.svg` and `name.png` for a page, `name-slide.png` for a slide.
+#[cfg(feature = "plots")]
+pub(super) fn files(chart: &Chart) -> Result<Vec<super::ReportFile>, super::ReportError> {
+    let name = &chart.name;
+    Ok(vec![
+        (format!("{name}.svg"), svg::standalone(&chart.page)?.into_bytes()),
+        (format!("{name}.png"), png::encode(&chart.page, name)?),
+        (format!("{name}-slide.png"), png::encode(&chart.slide, name)?),
+    ])
 }

@@ -568,3 +568,43 @@ pub(super) fn hostile() -> Fixture {
         gates,
     }
 }
+
+/// A run over every pair of six nodes' pods, of both pools.
+pub(super) fn many() -> Fixture {
+    let mut scenario = scenario();
+    let pair = |from: u32, to: u32, mode| {
+        let mut path = scenario.paths[1].clone();
+        path.name = format!("pod@east-{from} to pod@east-{to} {mode}");
+        path.from = format!("pod@east-{from}").parse().unwrap();
+        path.to = format!("pod@east-{to}").parse().unwrap();
+        path.vxlan_mode = Some(mode);
+        path
+    };
+    scenario.paths = VxlanMode::ALL
+        .into_iter()
+        .flat_map(|mode| {
+            (1..=6).flat_map(move |from| {
+                (1..=6)
+                    .filter(move |to| *to != from)
+                    .map(move |to| (from, to, mode))
+            })
+        })
+        .map(|(from, to, mode)| pair(from, to, mode))
+        .collect();
+    scenario.workloads.truncate(1);
+    scenario.relative_to = None;
+    scenario.reference.clear();
+    scenario.gates.clear();
+    let mut manifest = manifest(scenario);
+    for (case, number) in manifest.cases.iter_mut().zip(1..) {
+        case.slug = format!("case-{number}");
+    }
+    let trials = trials(&manifest, 6, 9);
+    let summary = summarise(&manifest, &trials);
+    Fixture {
+        manifest,
+        trials,
+        summary,
+        gates: GateReport::default(),
+    }
+}

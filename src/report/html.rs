@@ -1,17 +1,74 @@
-//! `report.html`: self-contained.
+//! `report.html`: one file that needs nothing else, light or dark as the reader's system is, for a desk, a phone and
+//! paper. The matrix first, then what explains it.
 
-use super::{ReportError, chart::Drawing, view::View};
+use super::{
+    ReportError,
+    chart::{self, Chart},
+    view::{PERCENTILES, View},
+};
+use minijinja::{AutoEscape, Environment, syntax::SyntaxConfig, value::Serde};
+use serde::Serialize;
 
-pub(super) fn write(view: &View, _charts: &[Drawing]) -> Result<String, ReportError> {
-    let mut env = minijinja::Environment::new();
-    env.set_auto_escape_callback(|_| minijinja::AutoEscape::Html);
-    let fail = |source| ReportError::Template {
-        file: "report.html".to_owned(),
-        source,
+const TEMPLATE: &str = include_str!("html/report.html.j2");
+const STYLE: &str = include_str!("html/report.css");
+const SCRIPT: &str = include_str!("html/report.js");
+
+/// A template engine that escapes everything it is given, and takes the lines of its tags out.
+pub(super) fn templates() -> Environment<'static> {
+    let mut env = Environment::new();
+    env.set_auto_escape_callback(|_| AutoEscape::Html);
+    // Fails only on delimiters that clash; these are the usual ones.
+    if let Ok(syntax) = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+    {
+        env.set_syntax(syntax);
+    }
+    env
+}
+
+#[derive(Serialize)]
+struct ChartView {
+    question: &'static str,
+    name: String,
+    description: String,
+    svg: String,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    #[serde(flatten)]
+    view: &'a View,
+    style: &'a str,
+    script: &'a str,
+    percentiles: Vec<&'static str>,
+    charts: Vec<ChartView>,
+}
+
+pub(super) fn write(view: &View, charts: &[Chart]) -> Result<String, ReportError> {
+    let charts = charts
+        .iter()
+        .map(|chart| {
+            Ok(ChartView {
+                question: chart.question,
+                name: chart.name.clone(),
+                description: chart.page.description.clone(),
+                svg: chart::inline(&chart.page, &format!("chart-{}", chart.name))?,
+            })
+        })
+        .collect::<Result<_, ReportError>>()?;
+    let page = Page {
+        view,
+        style: STYLE,
+        script: SCRIPT,
+        percentiles: PERCENTILES.iter().map(|(_, name)| *name).collect(),
+        charts,
     };
-    env.render_str(
-        "<!doctype html><title>{{ title }}</title><h1>{{ title }}</h1>",
-        minijinja::value::Serde(view),
-    )
-    .map_err(fail)
+    templates()
+        .render_str(TEMPLATE, Serde(page))
+        .map_err(|source| ReportError::Template {
+            file: "report.html".to_owned(),
+            source,
+        })
 }

@@ -2,6 +2,13 @@
 
 use super::{fixture, *};
 
+/// All files but the pictures.
+fn documents(fixture: &fixture::Fixture) -> Vec<ReportFile> {
+    let inputs = fixture.inputs();
+    let view = View::new(&inputs);
+    super::documents(&inputs, &view, &chart::draw_all(&inputs, &view)).unwrap()
+}
+
 fn text(files: &[ReportFile], name: &str) -> String {
     let (_, bytes) = files.iter().find(|(file, _)| file == name).unwrap();
     String::from_utf8(bytes.clone()).unwrap()
@@ -33,7 +40,7 @@ fn the_terminal_keeps_to_its_width_and_is_coloured_only_when_asked() {
 #[test]
 fn csv_files_read_back_and_have_no_nan() {
     for fixture in [fixture::run(6), fixture::troubled(), fixture::hostile()] {
-        let files = files(&fixture.inputs()).unwrap();
+        let files = documents(&fixture);
         for (name, lines) in [
             ("summary.csv", fixture.summary.rows.len()),
             ("trials.csv", fixture.trials.len()),
@@ -60,7 +67,7 @@ fn csv_files_read_back_and_have_no_nan() {
 #[test]
 fn snapshots_of_files_that_others_read() {
     let fixture = fixture::troubled();
-    let files = files(&fixture.inputs()).unwrap();
+    let files = documents(&fixture);
     for name in ["summary.csv", "trials.csv", "gate.json", "junit.xml", "report.md"] {
         insta::assert_snapshot!(format!("troubled_{name}"), text(&files, name));
     }
@@ -72,7 +79,7 @@ fn snapshots_of_files_that_others_read() {
 #[test]
 fn the_summary_has_the_published_columns() {
     let fixture = fixture::run(6);
-    let files = files(&fixture.inputs()).unwrap();
+    let files = documents(&fixture);
     let text = text(&files, "summary.csv");
     assert_eq!(
         text.lines().next().unwrap(),
@@ -89,5 +96,27 @@ fn the_same_run_gives_the_same_bytes() {
         assert!(first == second);
         let names: std::collections::BTreeSet<&String> = first.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), first.len(), "no file is written twice");
+    }
+}
+
+/// Writes the reports of the fixtures to `$ENCAPBENCH_REPORTS`, to be looked at.
+#[test]
+#[ignore = "for looking at: set ENCAPBENCH_REPORTS to a folder"]
+fn write_reports_to_look_at() {
+    let folder = std::path::PathBuf::from(std::env::var("ENCAPBENCH_REPORTS").unwrap());
+    for (name, fixture) in [
+        ("run", fixture::run(6)),
+        ("troubled", fixture::troubled()),
+        ("hostile", fixture::hostile()),
+        ("many", fixture::many()),
+    ] {
+        let only = std::env::var("ENCAPBENCH_ONLY").unwrap_or_default();
+        if !only.is_empty() && only != name {
+            continue;
+        }
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+        for (file, bytes) in files(&fixture.inputs()).unwrap() {
+            std::fs::write(folder.join(name).join(file), bytes).unwrap();
+        }
     }
 }

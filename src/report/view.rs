@@ -104,6 +104,9 @@ pub(super) struct Matrix {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct LatencyLine {
     pub path: String,
+    /// The path's name as the scenario has it.
+    #[serde(skip)]
+    pub key: String,
     /// By [`PERCENTILES`].
     pub percentiles: Vec<Option<Figure>>,
     /// The same of all trials merged.
@@ -123,6 +126,8 @@ pub(super) struct LatencyTable {
     #[serde(skip)]
     pub key: String,
     pub what: String,
+    /// tcp-rr, tcp-crr.
+    pub kind: String,
     pub under_load: bool,
     /// Whether requests are sent on a schedule.
     pub scheduled: bool,
@@ -177,6 +182,8 @@ pub(super) struct View {
     pub evidence: Vec<PathEvidence>,
     pub environment: Vec<Fact>,
     pub command: String,
+    /// As text: JavaScript and templates would round it.
+    pub seed: String,
 }
 
 /// Rows and cases by name: a run may have thousands of either.
@@ -359,6 +366,7 @@ impl View {
             evidence: evidence::by_path(inputs),
             environment: environment::facts(inputs),
             command: environment::command(manifest),
+            seed: manifest.seed.to_string(),
         }
     }
 }
@@ -416,6 +424,7 @@ fn latency_table<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case])
         .iter()
         .map(|case| LatencyLine {
             path: plain(&case.path.name),
+            key: case.path.name.clone(),
             percentiles: PERCENTILES
                 .iter()
                 .map(|(metric, _)| index.figure(case, *metric))
@@ -442,6 +451,10 @@ fn latency_table<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case])
         workload: plain(&workload.name),
         key: workload.name.clone(),
         what: describe(workload),
+        kind: workload
+            .latency
+            .as_ref()
+            .map_or_else(String::new, |latency| latency.kind.to_string()),
         under_load: workload
             .latency
             .as_ref()

@@ -1,0 +1,221 @@
+//! How fast is each path? A bar a path, its interval, its single trials, and the figure from elsewhere.
+
+use super::{
+    canvas::{Anchor, Drawing, Ink, Look},
+    scale::{Scale, tick},
+    text,
+};
+use crate::{
+    analysis::CaseSummary,
+    report::{Inputs, digits, view::Matrix},
+    scenario::Metric,
+};
+use std::collections::BTreeMap;
+
+/// The cases of a workload by their path's name.
+pub(super) fn cases<'a>(inputs: &Inputs<'a>, workload: &str) -> BTreeMap<&'a str, &'a CaseSummary> {
+    inputs
+        .summary
+        .cases
+        .iter()
+        .filter(|case| case.workload == workload)
+        .map(|case| (case.path.as_str(), case))
+        .collect()
+}
+
+pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<Drawing> {
+    if !matrix.lines.iter().any(|line| line.throughput.is_some()) {
+        return None;
+    }
+    let cases = cases(inputs, &matrix.key);
+    let rows = matrix.lines.len();
+    let spread = match &matrix.no_interval {
+        Some(_) => "whisker: range, for an interval there are too few blocks",
+        None => "whisker: 95 % interval",
+    };
+    let counts = matrix.lines.iter().filter_map(|line| line.throughput.as_ref());
+    let most = counts.clone().map(|figure| figure.count).max()?;
+    let least = counts.map(|figure| figure.count).min()?;
+    let n = if least == most {
+        most.to_string()
+    } else {
+        format!("{least} to {most}")
+    };
+    let reference = if matrix.has_reference {
+        "; diamond: reference"
+    } else {
+        ""
+    };
+    let shown = format!(
+        "{}: {}. MB/s (10^6 bytes a second); bar: median of {n} trials; {spread}; dot: one trial{reference}",
+        matrix.workload, matrix.what
+    );
+    let height = look.height_for(rows, look.text * 4.2, look.text * 10.0);
+    let (mut drawing, top) = Drawing::new(look, height, "How much does each path carry?", &shown);
+    let size = look.text;
+    let margin = drawing.margin();
+    let label_room = matrix
+        .lines
+        .iter()
+        .map(|line| text::width(&line.path, size))
+        .fold(0.0, f64::max)
+        .min(look.width * 0.27);
+    let value_room = text::width("1000 MB/s", size * 1.1) + size;
+    let (left, right) = (margin + label_room + size * 0.7, look.width - margin - value_room);
+    let bottom = height - size * 3.4;
+    let greatest = matrix
+        .lines
+        .iter()
+        .flat_map(|line| {
+            let points = cases
+                .get(line.key.as_str())
+                .map_or(&[][..], |case| case.points(Metric::Throughput));
+            points
+                .iter()
+                .map(|point| point.value)
+                .chain(line.reference.as_ref().map(|reference| reference.value))
+        })
+        .fold(0.0, f64::max);
+    let x = Scale::linear((0.0, greatest * 1.03), (left, right));
+    for value in x.ticks(6) {
+        let at = x.at(value);
+        drawing.line(vec![(at, top), (at, bottom)], 1.0, Ink::Grid);
+        drawing.text(
+            at,
+            bottom + size * 1.2,
+            &tick(value),
+            size * 0.85,
+            Ink::Muted,
+            Anchor::Middle,
+        );
+    }
+    drawing.text(
+        f64::midpoint(left, right),
+        bottom + size * 2.5,
+        "throughput, MB/s",
+        size * 0.85,
+        Ink::Muted,
+        Anchor::Middle,
+    );
+    let pitch = (bottom - top) / rows as f64;
+    let bar = (pitch * 0.62).min(size * 3.2);
+    let mut words = Vec::new();
+    for (row, line) in matrix.lines.iter().enumerate() {
+        let middle = top + pitch * (row as f64 + 0.5);
+        let lines = text::wrap_to(&line.path, size, label_room, 2);
+        let first = middle + size * 0.35 - (lines.len() as f64 - 1.0) * size * 0.6;
+        for (number, part) in lines.iter().enumerate() {
+            drawing.text(
+                margin + label_room,
+                first + number as f64 * size * 1.2,
+                part,
+                size,
+                Ink::Text,
+                Anchor::End,
+            );
+        }
+        let Some(figure) = &line.throughput else {
+            let why = if line.left_out.is_empty() {
+                "no trial counts"
+            } else {
+                &line.left_out
+            };
+            drawing.text(
+                left + size * 0.5,
+                middle + size * 0.35,
+                why,
+                size * 0.9,
+                Ink::Muted,
+                Anchor::Start,
+            );
+            words.push(format!("{}: {why}", line.path));
+            continue;
+        };
+        let relative = line
+            .relative
+            .as_ref()
+            .map_or_else(String::new, |relative| format!(" ({} ×)", relative.text));
+        let told = format!(
+            "{}: {} MB/s{relative}, {}, {} trials, evidence {}",
+            line.path,
+            figure.text,
+            figure.spread_in_words(),
+            figure.count,
+            line.evidence
+        );
+        drawing
+            .rect(
+                left,
+                middle - bar / 2.0,
+                x.at(figure.value) - left,
+                bar,
+                Ink::Series(row),
+            )
+            .opacity(0.8)
+            .tip(told.clone());
+        words.push(told);
+        let case = cases.get(line.key.as_str());
+        for point in case.map_or(&[][..], |case| case.points(Metric::Throughput)) {
+            // Spread over the bar's height by block, so that they don't hide each other.
+            let jitter = f64::from(point.block % 5) / 5.0 - 0.4;
+            let (at, y) = (x.at(point.value), middle + jitter * bar * 0.8);
+            drawing.dot(at, y, size * 0.26, Ink::Paper);
+            drawing
+                .dot(at, y, size * 0.19, Ink::Text)
+                .opacity(0.75)
+                .tip(format!(
+                    "{}, block {}: {} MB/s",
+                    line.path,
+                    point.block,
+                    digits::human(Metric::Throughput, point.value)
+                ));
+        }
+        if let Some(row) = case.and_then(|case| {
+            inputs
+                .summary
+                .rows
+                .iter()
+                .find(|row| row.case == case.case && row.metric == Metric::Throughput)
+        }) && let Some(estimate) = &row.estimate
+        {
+            let (low, high) = estimate.interval.unwrap_or(estimate.range);
+            let (low, high, cap) = (x.at(low), x.at(high), bar * 0.32);
+            drawing.line(vec![(low, middle), (high, middle)], 2.0, Ink::Text);
+            for end in [low, high] {
+                drawing.line(vec![(end, middle - cap), (end, middle + cap)], 2.0, Ink::Text);
+            }
+        }
+        if let Some(reference) = &line.reference {
+            let (at, y) = (x.at(reference.value), middle - bar / 2.0 - size * 0.1);
+            drawing.diamond(at, y, size * 0.62, Ink::Paper);
+            drawing
+                .diamond(at, y, size * 0.45, Ink::Reference)
+                .tip(format!("{}, reference: {} MB/s", line.path, reference.text));
+        }
+        drawing.text(
+            right + size * 0.7,
+            middle
+                + if relative.is_empty() {
+                    size * 0.35
+                } else {
+                    -size * 0.05
+                },
+            &format!("{} MB/s", figure.text),
+            size * 1.05,
+            Ink::Text,
+            Anchor::Start,
+        );
+        if !relative.is_empty() {
+            drawing.text(
+                right + size * 0.7,
+                middle + size * 1.15,
+                relative.trim().trim_matches(['(', ')']),
+                size * 0.9,
+                Ink::Muted,
+                Anchor::Start,
+            );
+        }
+    }
+    drawing.description = format!("{}.", words.join(". "));
+    Some(drawing)
+}
