@@ -99,24 +99,182 @@ fn the_same_run_gives_the_same_bytes() {
     }
 }
 
-/// Writes the reports of the fixtures to `$ENCAPBENCH_REPORTS`, to be looked at.
 #[test]
-#[ignore = "for looking at: set ENCAPBENCH_REPORTS to a folder"]
-fn write_reports_to_look_at() {
-    let folder = std::path::PathBuf::from(std::env::var("ENCAPBENCH_REPORTS").unwrap());
-    for (name, fixture) in [
-        ("run", fixture::run(6)),
-        ("troubled", fixture::troubled()),
-        ("hostile", fixture::hostile()),
-        ("many", fixture::many()),
+fn html_and_xml_take_no_orders_from_names() {
+    let files = documents(&fixture::hostile());
+    let html = text(&files, "report.html");
+    assert!(!html.contains("<script>alert") && !html.contains("<img src=x") && !html.contains("<b>"));
+    assert!(html.contains("&lt;script&gt;alert(1)"));
+    // Names are data of the template, never templates.
+    assert!(html.contains("{{ 7*7 }}"));
+    for outside in [
+        "src=\"http",
+        "href=\"http",
+        "url(",
+        "@import",
+        "<link rel=\"stylesheet",
     ] {
-        let only = std::env::var("ENCAPBENCH_ONLY").unwrap_or_default();
-        if !only.is_empty() && only != name {
-            continue;
+        assert!(!html.contains(outside), "the page asks for nothing: {outside}");
+    }
+    let junit = text(&files, "junit.xml");
+    assert!(!junit.contains("<script>") && !junit.contains('\u{1b}'));
+    let markdown = text(&files, "report.md");
+    assert!(!markdown.contains("<script") && !markdown.contains("<img"));
+}
+
+#[test]
+fn charts_say_what_they_show_and_keep_inside_their_edges() {
+    for fixture in [
+        fixture::run(6),
+        fixture::troubled(),
+        fixture::hostile(),
+        fixture::many(),
+    ] {
+        let inputs = fixture.inputs();
+        let charts = chart::draw_all(&inputs, &View::new(&inputs));
+        assert!(!charts.is_empty());
+        for chart in &charts {
+            for drawing in [&chart.page, &chart.slide] {
+                assert!(drawing.description.len() > 20, "{}", chart.name);
+                assert_eq!(drawing.outside(), Vec::<String>::new(), "{}", chart.name);
+            }
         }
-        std::fs::create_dir_all(folder.join(name)).unwrap();
-        for (file, bytes) in files(&fixture.inputs()).unwrap() {
-            std::fs::write(folder.join(name).join(file), bytes).unwrap();
+    }
+}
+
+#[cfg(feature = "plots")]
+#[test]
+fn pictures_are_of_their_sizes_and_know_the_mu() {
+    let fixture = fixture::run(6);
+    let inputs = fixture.inputs();
+    let charts = chart::draw_all(&inputs, &View::new(&inputs));
+    let chart = charts.iter().find(|chart| chart.name == "latency-rr").unwrap();
+    let files = chart::files(chart).unwrap();
+    let (_, slide) = files
+        .iter()
+        .find(|(name, _)| name == "latency-rr-slide.png")
+        .unwrap();
+    let mut reader = png::Decoder::new(slide.as_slice()).read_info().unwrap();
+    assert_eq!((reader.info().width, reader.info().height), (1920, 1080));
+    let mut pixels = vec![0; reader.output_buffer_size()];
+    reader.next_frame(&mut pixels).unwrap();
+    let inked = pixels.chunks(3).filter(|pixel| *pixel != [0xff; 3]).count();
+    assert!(inked > 20_000, "{inked}");
+    let svg = text(&files, "latency-rr.svg");
+    assert!(svg.starts_with("<?xml") && svg.contains("latency, µs") && svg.trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn a_long_run_is_reported_in_linear_time() {
+    // 8,640 trials; what is quadratic in them would be felt at once.
+    let fixture = fixture::long(240);
+    assert!(fixture.trials.len() > 8000);
+    assert!(!documents(&fixture).is_empty());
+}
+
+#[cfg(test)]
+mod browser {
+    //! The page in headless Chromium, where there is one; and a way to look at all reports.
+
+    use super::{super::files, documents, fixture, text};
+    use std::{
+        env, fs,
+        path::{Path, PathBuf},
+        process::Command,
+    };
+
+    /// Writes the reports of the fixtures to a folder.
+    #[test]
+    #[ignore = "for looking at: set ENCAPBENCH_REPORTS to a folder"]
+    fn write_reports_to_look_at() {
+        let folder = PathBuf::from(env::var("ENCAPBENCH_REPORTS").unwrap());
+        for (name, fixture) in [
+            ("run", fixture::run(6)),
+            ("troubled", fixture::troubled()),
+            ("hostile", fixture::hostile()),
+            ("many", fixture::many()),
+        ] {
+            fs::create_dir_all(folder.join(name)).unwrap();
+            for (file, bytes) in files(&fixture.inputs()).unwrap() {
+                fs::write(folder.join(name).join(file), bytes).unwrap();
+            }
+        }
+    }
+
+    fn chromium() -> Option<&'static str> {
+        ["chromium", "chromium-browser", "google-chrome"]
+            .into_iter()
+            .find(|name| Command::new(name).arg("--version").output().is_ok())
+    }
+
+    /// Loads the page, with a script of the test's at its end, and returns the document and what was logged.
+    fn load(chromium: &str, folder: &Path, html: &str) -> (String, String) {
+        let page = folder.join("report.html");
+        fs::write(&page, html).unwrap();
+        let output = Command::new(chromium)
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ])
+            .args([
+                "--enable-logging=stderr",
+                "--v=0",
+                "--virtual-time-budget=3000",
+                "--dump-dom",
+            ])
+            .arg(format!("--user-data-dir={}", folder.join("profile").display()))
+            .arg(format!("file://{}", page.display()))
+            .output()
+            .unwrap();
+        (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    #[test]
+    fn the_page_loads_without_errors_and_its_tables_sort() {
+        let Some(chromium) = chromium() else {
+            eprintln!(
+                "SKIPPED: the_page_loads_without_errors_and_its_tables_sort: needs chromium, which is not installed"
+            );
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        for (name, fixture) in [("run", fixture::run(6)), ("hostile", fixture::hostile())] {
+            let html = text(&documents(&fixture), "report.html");
+            let probe = "<script>
+                const heads = document.querySelectorAll('table.matrix th button');
+                const first = () => document.querySelector('table.matrix tbody tr td:nth-child(2) b').textContent;
+                heads[1].click();
+                const up = first();
+                heads[1].click();
+                const down = first();
+                const outside = performance.getEntriesByType('resource').map((entry) => entry.name);
+                const box = document.querySelector('figure svg').getBoundingClientRect();
+                document.title = JSON.stringify({ up: Number(up), down: Number(down), outside, drawn: box.height > 50,
+                    figures: document.querySelectorAll('figure svg').length,
+                    alternatives: document.querySelectorAll('figure svg > title, figure svg > desc').length });
+                </script></body>";
+            let (document, log) = load(chromium, folder.path(), &html.replace("</body>", probe));
+            assert!(!log.contains("CONSOLE"), "{name}: {log}");
+            let title = document
+                .split("<title>")
+                .nth(1)
+                .and_then(|rest| rest.split("</title>").next())
+                .unwrap();
+            let seen: serde_json::Value = serde_json::from_str(title).unwrap();
+            assert!(seen["up"].as_f64() < seen["down"].as_f64(), "{name}: {title}");
+            assert_eq!(
+                seen["outside"],
+                serde_json::json!([]),
+                "{name}: nothing is loaded from elsewhere"
+            );
+            assert_eq!(seen["figures"], 7, "{name}");
+            assert_eq!(seen["alternatives"], 14, "{name}");
+            assert_eq!(seen["drawn"], true, "{name}");
         }
     }
 }

@@ -321,6 +321,53 @@ impl Drawing {
     }
 }
 
+#[cfg(test)]
+impl Drawing {
+    /// Shapes that stick out of the drawing.
+    pub(in crate::report) fn outside(&self) -> Vec<String> {
+        let inside = |x: f64, y: f64| {
+            x.is_finite()
+                && y.is_finite()
+                && x > -1.0
+                && y > -1.0
+                && x < self.width + 1.0
+                && y < self.height + 1.0
+        };
+        let fits = |form: &Form| match form {
+            Form::Rect { x, y, width, height } => {
+                *width >= 0.0 && *height >= 0.0 && inside(*x, *y) && inside(x + width, y + height)
+            }
+            Form::Line { points, .. } | Form::Area { points } => points.iter().all(|(x, y)| inside(*x, *y)),
+            Form::Dot { x, y, radius } => inside(x - radius, y - radius) && inside(x + radius, y + radius),
+            Form::Text {
+                x,
+                y,
+                text,
+                size,
+                anchor,
+                upright,
+            } => {
+                let length = text::width(text, *size);
+                let back = match anchor {
+                    Anchor::Start => 0.0,
+                    Anchor::Middle => length / 2.0,
+                    Anchor::End => length,
+                };
+                if *upright {
+                    inside(x - size * 0.8, y + back - length) && inside(*x, y + back)
+                } else {
+                    inside(x - back, y - size * 0.8) && inside(x - back + length, *y)
+                }
+            }
+        };
+        self.shapes
+            .iter()
+            .filter(|shape| !fits(&shape.form))
+            .map(|shape| format!("{:?}", shape.form))
+            .collect()
+    }
+}
+
 impl Shape {
     pub(super) fn opacity(&mut self, opacity: f64) -> &mut Self {
         self.opacity = opacity;
