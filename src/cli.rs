@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod compare;
 mod complete;
 mod exit;
 mod failure;
@@ -55,6 +56,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Make the report files of runs again
     Report(report::ReportArgs),
+    /// Is one run different from another, where, and how sure is that
+    Compare(compare::CompareArgs),
     /// Judge a run's gates again
     Gate(gate::GateArgs),
     /// Build a lab and enter it, or run a command in a place of it
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &mut out),
         Command::Plan(args) => plan::run(&args, &mut out),
         Command::Report(args) => report::run(&args, &mut out),
+        Command::Compare(args) => compare::run(&args, &mut out),
         Command::Gate(args) => gate::run(&args, &mut out),
         // What a command in the lab returned is returned as it is.
         #[cfg(feature = "lab")]

@@ -8,8 +8,10 @@ mod trial;
 pub use link::{JobHandle, Link, LinkError};
 
 use crate::{
+    analysis,
     evidence::{EvidenceState, RawEvidence, Verdict},
     fabric::{Fabric, FabricError},
+    gate,
     run::{CongestionChoice, Event, Folder, FolderError, Manifest, Outcome, Trial},
     scenario::{Case, Place, Plan},
     worker::protocol::{Job, JobResult, chain},
@@ -66,8 +68,8 @@ pub struct Coordinator<'a, F> {
     pub plan: &'a Plan,
     /// Where it is recorded.
     pub folder: &'a mut Folder,
-    /// What was recorded before, on resume.
-    pub before: &'a [Trial],
+    /// What was recorded before, on resume, and what is recorded now.
+    pub trials: Vec<Trial>,
     /// The congestion control chosen; found out in the first block where it is not known yet.
     pub congestion: Option<CongestionChoice>,
     /// Becomes true when the user interrupts.
@@ -84,23 +86,19 @@ impl<F: Fabric> Coordinator<'_, F> {
     /// Where the fabric can't be prepared or the run folder can't be written. A trial that fails is no error: it is
     /// recorded as failed and the rest goes on.
     pub async fn run(&mut self, manifest: &mut Manifest) -> Result<Ended, RunError> {
-        let recorded = recorded(self.before);
-        let blocks = self.plan.blocks.at_least;
-        let mut todo = Vec::new();
-        for block in 1..=blocks {
-            let order: Vec<(u32, &Case)> = (1_u32..)
+        let recorded = recorded(&self.trials);
+        let (least, most) = (self.plan.blocks.at_least, self.plan.blocks.most());
+        let todo = |block: u32| -> Vec<(u32, &Case)> {
+            (1_u32..)
                 .zip(self.plan.order(block))
                 .filter_map(|(position, index)| Some((position, self.plan.cases.get(index)?)))
                 .filter(|(_, case)| !recorded.contains(&(block, case.slug.clone())))
-                .collect();
-            if !order.is_empty() {
-                todo.push((block, order));
-            }
-        }
-        let trials: usize = todo.iter().map(|(_, order)| order.len()).sum();
-        let estimate = todo
+                .collect()
+        };
+        let certain: Vec<_> = (1..=least).map(todo).filter(|order| !order.is_empty()).collect();
+        let estimate = certain
             .iter()
-            .map(|(_, order)| {
+            .map(|order| {
                 Plan::BLOCK_OVERHEAD
                     + order
                         .iter()
@@ -108,18 +106,31 @@ impl<F: Fabric> Coordinator<'_, F> {
                         .sum::<Duration>()
             })
             .sum();
+        let trials: usize = certain.iter().map(Vec::len).sum();
         (self.on_event)(Event::RunStarted {
             trials: u32::try_from(trials).unwrap_or(u32::MAX),
-            blocks,
+            blocks: least,
+            at_most: most,
             estimate,
         });
         let mut ended = Ended::Done;
-        for (block, order) in todo {
+        for block in 1..=most {
+            if block > least && !self.undecided(manifest) {
+                break;
+            }
+            let order = todo(block);
+            if order.is_empty() {
+                continue;
+            }
             if self.interrupted() {
                 ended = Ended::Interrupted;
                 break;
             }
-            (self.on_event)(Event::BlockStarted { block });
+            (self.on_event)(Event::BlockStarted {
+                block,
+                trials: u32::try_from(order.len()).unwrap_or(u32::MAX),
+                estimate: order.iter().map(|(_, case)| Plan::trial_time(case)).sum(),
+            });
             let result = self.block(block, &order, manifest).await;
             // Whatever happened, the block's places are taken down before anything else is said.
             self.fabric.release().await;
@@ -132,6 +143,18 @@ impl<F: Fabric> Coordinator<'_, F> {
             interrupted: ended == Ended::Interrupted,
         });
         Ok(ended)
+    }
+
+    /// Names of gates that further blocks may decide; says so to the user.
+    fn undecided(&mut self, manifest: &Manifest) -> bool {
+        let summary = analysis::summarise(manifest, &self.trials);
+        let open = gate::open_gates(manifest, &summary);
+        if !open.is_empty() {
+            (self.on_event)(Event::Undecided {
+                gates: open.iter().map(|gate| (*gate).to_owned()).collect(),
+            });
+        }
+        !open.is_empty()
     }
 
     fn interrupted(&self) -> bool {
@@ -195,6 +218,7 @@ impl<F: Fabric> Coordinator<'_, F> {
                 // The next trial must not inherit a worker that may be half through this one.
                 workers.0.clear();
             }
+            self.trials.push(trial.clone());
             (self.on_event)(Event::TrialFinished(Box::new(trial)));
             if interrupted {
                 return Ok(Ended::Interrupted);

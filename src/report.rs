@@ -13,6 +13,7 @@
 //! the machine, its locale or its time zone, and the charts' font is embedded.
 
 mod chart;
+mod comparison;
 mod digits;
 mod gate_json;
 mod html;
@@ -29,6 +30,8 @@ mod view;
 mod fixture;
 #[cfg(test)]
 mod tests;
+
+pub use comparison::comparison;
 
 use crate::{
     analysis::Summary,

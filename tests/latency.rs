@@ -327,7 +327,7 @@ fn strangers_are_refused_and_disturb_no_test() {
     silent[99].write_all(b"encap").unwrap();
     for garbage in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
-        &[0xff; 100_000],
+        &vec![0xff; 100_000],
         b"\x16\x03\x01",
         b"encaplataaaaaa",
     ] {

@@ -62,6 +62,7 @@ impl Progress {
             Event::RunStarted {
                 trials,
                 blocks,
+                at_most,
                 estimate,
             } => {
                 self.blocks = *blocks;
@@ -69,12 +70,31 @@ impl Progress {
                 if let Some(bar) = &self.bar {
                     bar.set_length(u64::from(*trials));
                 }
+                let more = if at_most > blocks {
+                    format!(", up to {at_most} blocks if a gate needs them")
+                } else {
+                    String::new()
+                };
                 self.line(&format!(
-                    "{trials} trials in {blocks} blocks, about {}",
+                    "{trials} trials in {blocks} blocks, about {}{more}",
                     words(*estimate)
                 ));
             }
-            Event::BlockStarted { block } => self.message(&format!("block {block}: preparing")),
+            Event::Undecided { gates } => self.line(&format!("not decided yet: {}", gates.join(", "))),
+            Event::BlockStarted {
+                block,
+                trials,
+                estimate,
+            } => {
+                if *block > self.blocks {
+                    self.blocks = *block;
+                    self.left = *estimate;
+                    if let Some(bar) = &self.bar {
+                        bar.inc_length(u64::from(*trials));
+                    }
+                }
+                self.message(&format!("block {block}: preparing"));
+            }
             Event::FabricReady { took, .. } => tracing::debug!("the block's places were ready in {took:?}"),
             Event::TrialStarted {
                 path,

@@ -187,7 +187,7 @@ fn drive<F: Fabric>(fabric: &mut F, start: &mut Start, quiet: bool) -> Result<En
             fabric,
             plan: &start.plan,
             folder: &mut start.folder,
-            before: &start.before,
+            trials: std::mem::take(&mut start.before),
             congestion,
             interrupt,
             on_event: &mut on_event,

@@ -18,7 +18,7 @@ const WIDE: usize = 96;
 const NARROWEST: usize = 60;
 
 /// A rule below the header, and nothing else.
-const STYLE: TableStyle = TableStyle::new()
+pub(super) const STYLE: TableStyle = TableStyle::new()
     .header_lines(ContentLineStyle::none())
     .header_separator(LineStyle::none().fill('─').junction('─'));
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 pub enum Event {
     /// The run begins, or goes on.
     RunStarted {
-        /// Trials that are still to be run.
+        /// Trials of the blocks that are run in any case.
         trials: u32,
-        /// Blocks in all.
+        /// Blocks that are run in any case.
         blocks: u32,
+        /// The most blocks: more are run while a gate is not decided.
+        at_most: u32,
         /// How long it will take.
         estimate: Duration,
     },
@@ -19,6 +21,15 @@ pub enum Event {
     BlockStarted {
         /// From 1.
         block: u32,
+        /// Its trials that are still to be run.
+        trials: u32,
+        /// How long they will take.
+        estimate: Duration,
+    },
+    /// The blocks that are run in any case are done, and these gates are not decided: another block follows.
+    Undecided {
+        /// The gates' names.
+        gates: Vec<String>,
     },
     /// The block's fabric is ready.
     FabricReady {

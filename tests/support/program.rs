@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a test may fail where it stands"
 )]
 #![cfg_attr(test, allow(dead_code, reason = "each test file uses a part"))]
