@@ -32,6 +32,10 @@ pub(super) struct Chart {
     /// For a page: as high as it needs to be.
     pub(super) page: Drawing,
     /// For a slide: 16:9 with larger text.
+    #[cfg_attr(
+        all(not(feature = "plots"), not(test)),
+        expect(dead_code, reason = "only PNG comes in this size")
+    )]
     pub(super) slide: Drawing,
 }
 

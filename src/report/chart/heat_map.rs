@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// A bar chart tells fewer paths apart better.
 const LEAST_PATHS: usize = 9;
+/// Places in a row or column that can be told apart.
+const MOST_PLACES: usize = 64;
 
 pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<Drawing> {
     if matrix.lines.len() < LEAST_PATHS {
@@ -37,6 +39,9 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
             let (place, pool) = name.rsplit_once('/').unwrap_or((name, ""));
             (pool.to_owned(), place.to_owned())
         });
+    }
+    if rows.len() > MOST_PLACES || columns.len() > MOST_PLACES {
+        return None;
     }
     let mut fields: BTreeMap<(&str, &str), &crate::report::view::MatrixLine> = BTreeMap::new();
     for line in &matrix.lines {
@@ -78,7 +83,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
         .fold(0.0, f64::max)
         .min(look.width * 0.25);
     let left = margin + label_room + size * 0.6;
-    let name_room = label_room.min(size * 9.0);
+    let name_room = label_room.min(size * 11.0);
     let top = top + name_room + size * 0.4;
     let (right, bottom) = (look.width - margin, height - margin);
     let (wide, high_field) = (

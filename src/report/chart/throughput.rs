@@ -24,16 +24,24 @@ pub(super) fn cases<'a>(inputs: &Inputs<'a>, workload: &str) -> BTreeMap<&'a str
 }
 
 pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<Drawing> {
-    if !matrix.lines.iter().any(|line| line.throughput.is_some()) {
+    if matrix.lines.iter().all(|line| line.throughput.is_none()) {
         return None;
     }
     let cases = cases(inputs, &matrix.key);
-    let rows = matrix.lines.len();
+    // More rows than these can't be read at the size; a heat map and the matrix have them all.
+    let most_rows = if look.fixed { 8 } else { 24 };
+    let lines = matrix.lines.get(..most_rows).unwrap_or(&matrix.lines);
+    let rows = lines.len();
+    let more = if rows < matrix.lines.len() {
+        format!("; the first {rows} paths of {}", matrix.lines.len())
+    } else {
+        String::new()
+    };
     let spread = match &matrix.no_interval {
         Some(_) => "whisker: range, for an interval there are too few blocks",
         None => "whisker: 95 % interval",
     };
-    let counts = matrix.lines.iter().filter_map(|line| line.throughput.as_ref());
+    let counts = lines.iter().filter_map(|line| line.throughput.as_ref());
     let most = counts.clone().map(|figure| figure.count).max()?;
     let least = counts.map(|figure| figure.count).min()?;
     let n = if least == most {
@@ -47,15 +55,14 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
         ""
     };
     let shown = format!(
-        "{}: {}. MB/s (10^6 bytes a second); bar: median of {n} trials; {spread}; dot: one trial{reference}",
+        "{}: {}. MB/s (10^6 bytes a second); bar: median of {n} trials; {spread}; dot: one trial{reference}{more}",
         matrix.workload, matrix.what
     );
     let height = look.height_for(rows, look.text * 4.2, look.text * 10.0);
     let (mut drawing, top) = Drawing::new(look, height, "How much does each path carry?", &shown);
     let size = look.text;
     let margin = drawing.margin();
-    let label_room = matrix
-        .lines
+    let label_room = lines
         .iter()
         .map(|line| text::width(&line.path, size))
         .fold(0.0, f64::max)
@@ -63,8 +70,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     let value_room = text::width("1000 MB/s", size * 1.1) + size;
     let (left, right) = (margin + label_room + size * 0.7, look.width - margin - value_room);
     let bottom = height - size * 3.4;
-    let greatest = matrix
-        .lines
+    let greatest = lines
         .iter()
         .flat_map(|line| {
             let points = cases
@@ -100,11 +106,11 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     let pitch = (bottom - top) / rows as f64;
     let bar = (pitch * 0.62).min(size * 3.2);
     let mut words = Vec::new();
-    for (row, line) in matrix.lines.iter().enumerate() {
+    for (row, line) in lines.iter().enumerate() {
         let middle = top + pitch * (row as f64 + 0.5);
-        let lines = text::wrap_to(&line.path, size, label_room, 2);
-        let first = middle + size * 0.35 - (lines.len() as f64 - 1.0) * size * 0.6;
-        for (number, part) in lines.iter().enumerate() {
+        let label = text::wrap_to(&line.path, size, label_room, 2);
+        let first = middle + size * 0.35 - (label.len() as f64 - 1.0) * size * 0.6;
+        for (number, part) in label.iter().enumerate() {
             drawing.text(
                 margin + label_room,
                 first + number as f64 * size * 1.2,
