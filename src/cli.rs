@@ -5,6 +5,7 @@ mod complete;
 mod exit;
 mod failure;
 mod gate;
+pub mod iperf3;
 #[cfg(feature = "lab")]
 pub mod lab;
 mod plan;
@@ -63,6 +64,8 @@ enum Command {
     /// Build a lab and enter it, or run a command in a place of it
     #[cfg(feature = "lab")]
     Lab(lab::LabArgs),
+    /// iperf3's own command line, client and server
+    Iperf3(iperf3::Iperf3Args),
     /// The worker process inside a place (started by a fabric)
     #[command(hide = true)]
     Worker,
@@ -77,6 +80,14 @@ enum Command {
 /// Parses the command line and does what it says. Call it before any thread is started: the lab of an ordinary user
 /// needs a user namespace, which the kernel refuses to a process with two threads.
 pub fn main() -> ExitCode {
+    // Under the name iperf3, a symbolic link, it is iperf3.
+    let mut arguments = std::env::args_os();
+    if iperf3::is_our_name(arguments.next().as_deref()) {
+        let arguments: Vec<_> = arguments
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
+        return iperf3::run_arguments(&arguments);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -100,6 +111,7 @@ pub fn main() -> ExitCode {
         // What a command in the lab returned is returned as it is.
         #[cfg(feature = "lab")]
         Command::Lab(args) => return lab::run(&args, &mut out, &mut io::stderr()).into(),
+        Command::Iperf3(args) => return iperf3::run(&args),
         Command::Worker => worker::run(),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Completions(args) => complete::completions(&args, &mut out),

@@ -46,13 +46,19 @@ pub enum ServerOutput {
     Json(Json),
 }
 
+/// Says whether a test may run.
+pub type Admit = dyn Fn(&Parameters) -> Result<(), ErrorCode> + Send + Sync;
+
+/// Makes the server's output of a test.
+pub type Report = dyn Fn(&TestOutcome) -> ServerOutput + Send + Sync;
+
 /// What others have a say in. Called on the thread of a test.
 #[derive(Clone)]
 pub struct Hooks {
     /// Whether a test may run; streams' threads are started by the thread this is called on.
-    pub admit: Arc<dyn Fn(&Parameters) -> Result<(), ErrorCode> + Send + Sync>,
+    pub admit: Arc<Admit>,
     /// The server's output for a test, whose outcome has no results of the peer yet.
-    pub output: Arc<dyn Fn(&TestOutcome) -> ServerOutput + Send + Sync>,
+    pub output: Arc<Report>,
 }
 
 impl std::fmt::Debug for Hooks {

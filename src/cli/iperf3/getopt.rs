@@ -53,8 +53,7 @@ pub(super) fn read<Id: Copy + PartialEq>(
             };
             found.push((spec.id, value));
         } else if let Some(cluster) = argument.strip_prefix('-').filter(|rest| !rest.is_empty()) {
-            let mut letters = cluster.char_indices();
-            while let Some((at, letter)) = letters.next() {
+            for (at, letter) in cluster.char_indices() {
                 let spec = specs
                     .iter()
                     .find(|spec| spec.short == Some(letter))

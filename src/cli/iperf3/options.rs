@@ -28,8 +28,6 @@ pub(super) enum Mistake {
     Usage(String),
     /// One of iperf3's parameter errors.
     Parameter(ErrorCode),
-    /// An option that makes no sense here.
-    Unsupported(String),
 }
 
 /// When a client's test ends.

@@ -7,7 +7,7 @@ fn number(text: &str) -> Option<(f64, &str)> {
     for (at, c) in text.char_indices() {
         let sign = (c == '-' || c == '+') && (at == 0 || text[..at].ends_with(['e', 'E']));
         if c.is_ascii_digit() || c == '.' || sign || (c == 'e' || c == 'E') && at > 0 {
-            if text[..at + 1].parse::<f64>().is_ok() {
+            if text[..=at].parse::<f64>().is_ok() {
                 end = at + 1;
             }
         } else {

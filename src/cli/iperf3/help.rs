@@ -1,0 +1,89 @@
+//! What `-h` and `-v` print.
+
+use super::story::system_info;
+use crate::iperf3::output::view::VERSION;
+
+/// What `-v` prints.
+pub(super) fn version() -> String {
+    format!(
+        "{VERSION} (encapbench {})\n{}\nOptional features available: CPU affinity setting, TCP congestion algorithm setting, sendfile / zerocopy, socket pacing, authentication\n",
+        env!("CARGO_PKG_VERSION"),
+        system_info()
+    )
+}
+
+/// What `-h` prints.
+pub(super) const HELP: &str = "\
+Usage: iperf3 [-s|-c host] [options]
+       iperf3 [-h|--help] [-v|--version]
+
+Server or Client:
+  -p, --port      #         port to listen on or to connect to (5201)
+  -f, --format   [kmgtKMGT] unit of rates: bits or, in upper case, bytes
+  -i, --interval  #         seconds between reports (1; 0 for none)
+  -I, --pidfile file        write the process id there
+  -A, --affinity n[,m]      run on CPU n, and the server on m
+  -B, --bind <host>         use this local address
+  -V, --verbose             say more
+  -J, --json                print one JSON document
+  --json-stream             print one JSON object a line, as things happen
+  --json-stream-full-output and the whole document after them
+  --logfile f               append output to a file
+  --forceflush              flush output after each report
+  --timestamps[=format]     begin each line with the time (strftime(3))
+  --rcv-timeout #           end a test when no data came for # ms (120000)
+  -4, --version4            IPv4 only
+  -6, --version6            IPv6 only
+  --use-pkcs1-padding       pad credentials by PKCS#1, as before 3.17; a
+                            server takes either then
+  -d, --debug[=#]           accepted; set RUST_LOG for a log
+  -v, --version             print the version
+  -h, --help                print this
+Server specific:
+  -s, --server              run as a server
+  -1, --one-off             end after one test
+  --server-bitrate-limit #[KMG][/#]   end tests above this rate in bits/s,
+                            averaged over # seconds (5)
+  --server-max-duration #   refuse tests of more than # seconds
+  --idle-timeout #          with -1: end after # seconds without a client
+  --rsa-private-key-path    private RSA key (PEM) to read credentials with
+  --authorized-users-path   file with a line `name,hash` for each user
+  --time-skew-threshold     seconds by which clients' clocks may be off (10)
+Client specific:
+  -c, --client <host>       run as a client of that server
+  --connect-timeout #       ms to wait for a connection
+  -b, --bitrate #[KMG][/#]  bits/s of each stream, and blocks in a burst
+                            (unlimited)
+  --pacing-timer #[KMG]     microseconds, for servers before 3.18
+  --fq-rate #[KMG]          bits/s that the kernel paces each stream to
+  -t, --time      #         seconds to transmit (10; 0 until interrupted)
+  -n, --bytes     #[KMG]    bytes to transmit, instead of -t
+  -k, --blockcount #[KMG]   blocks to transmit, instead of -t or -n
+  -l, --length    #[KMG]    bytes of a block (128K)
+  -P, --parallel  #         streams (1)
+  -R, --reverse             the server sends
+  --bidir                   both send
+  -w, --window    #[KMG]    socket buffers
+  -C, --congestion <algo>   congestion control
+  -M, --set-mss   #         maximum segment size
+  -N, --no-delay            send small segments at once
+  -S, --tos N               IP type of service, 0-255 (52, 064, 0x34)
+  --dscp N                  the same as a DSCP, 0-63 or by name
+  -Z, --zerocopy            send by sendfile(2)
+  --skip-rx-copy            receive without copying
+  -O, --omit N              warm up for N seconds first
+  -T, --title str           begin each line with this
+  --extra-data str          goes into the JSON of both ends
+  --get-server-output       print what the server prints, too
+  --repeating-payload       send digits instead of random bytes
+  --username                name to log in as; the password is read from
+                            IPERF3_PASSWORD or the terminal
+  --rsa-public-key-path     the server's public RSA key (PEM)
+
+Known, and not to be had here (each says why): -D -F -L -m -u -X --bind-dev
+--cntl-ka --cport --nstreams --sctp --snd-timeout
+
+[KMG]: a suffix K, M, G or T; powers of 1024 for sizes, of 1000 for rates.
+
+This is encapbench in the manner of iperf3: https://software.es.net/iperf/
+";
