@@ -46,6 +46,16 @@ fn margin(text: &str) -> Result<f64, String> {
     }
 }
 
+/// What of runs is compared.
+fn runs(side: &[Published]) -> Vec<ComparedRun<'_>> {
+    side.iter()
+        .map(|run| ComparedRun {
+            manifest: &run.recorded.manifest,
+            summary: &run.summary,
+        })
+        .collect()
+}
+
 /// Compares.
 pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let read = |first: Option<&PathBuf>, more: &[PathBuf]| -> Result<Vec<Published>, Failure> {
@@ -58,14 +68,6 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<Exit, Failu
     let base = read(Some(&args.base), &args.more_base)?;
     let new = read(Some(&args.run), &args.more_run)?;
     let history = read(None, &args.history)?;
-    fn runs(side: &[Published]) -> Vec<ComparedRun<'_>> {
-        side.iter()
-            .map(|run| ComparedRun {
-                manifest: &run.recorded.manifest,
-                summary: &run.summary,
-            })
-            .collect()
-    }
     let comparison = compare(&runs(&base), &runs(&new), &runs(&history), args.margin / 100.0);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &comparison).map_err(std::io::Error::from)?;

@@ -73,9 +73,9 @@ pub struct Plan {
 impl Plan {
     /// What a trial takes besides its omit and duration: connecting, looking at the evidence before and after. An
     /// estimate, for showing; nothing waits for it.
-    pub const TRIAL_OVERHEAD: Duration = Duration::from_millis(300);
+    pub const TRIAL_OVERHEAD: Duration = Duration::from_millis(50);
     /// What a block takes besides its trials: building the lab and launching workers. An estimate too.
-    pub const BLOCK_OVERHEAD: Duration = Duration::from_millis(1500);
+    pub const BLOCK_OVERHEAD: Duration = Duration::from_millis(400);
     /// How much longer a load runs than the probe that it runs for, so that it never ends first.
     pub const LOAD_TAIL: Duration = Duration::from_millis(250);
 
