@@ -308,7 +308,12 @@ pub fn end(start: &StartView, view: &EndView) -> Json {
     object.put("cpu_utilization_percent", cpu.build());
     if start.parameters.transport == Transport::Tcp {
         object.string("sender_tcp_congestion", view.sender_congestion.as_deref());
-        object.string("receiver_tcp_congestion", view.receiver_congestion.as_deref());
+        // A stock server that does both names the sender's alone.
+        let receiver = view
+            .receiver_congestion
+            .as_deref()
+            .filter(|_| start.side == Side::Client || !start.bidirectional());
+        object.string("receiver_tcp_congestion", receiver);
     }
     object.build()
 }

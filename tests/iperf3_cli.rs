@@ -1,0 +1,608 @@
+//! `encapbench iperf3` as a whole program: its JSON key by key against a stock iperf3's, its text and exit codes as
+//! scripts see them, authentication and limits over the wire, and a parser that people really use.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::panic,
+    reason = "a test: a failure panics, a skip is told"
+)]
+
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+const KEYS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/data/iperf3-captures/10-auth-testkey"
+);
+
+/// Who runs: the program under test or the stock one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Ours,
+    Stock,
+}
+
+impl Who {
+    fn command(self) -> Command {
+        let mut command = match self {
+            Self::Ours => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_encapbench"));
+                command.arg("iperf3");
+                command
+            }
+            Self::Stock => Command::new("iperf3"),
+        };
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+/// Whether there is a stock iperf3; says so loudly where not.
+fn stock() -> bool {
+    let there = Command::new("iperf3")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !there {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "iperf3 is not installed, and CI must have it"
+        );
+        eprintln!("SKIPPED: iperf3 is not installed: nothing was compared with a stock peer");
+    }
+    there
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A server, killed when dropped.
+struct Server {
+    child: Option<Child>,
+    port: u16,
+}
+
+impl Server {
+    fn start(who: Who, arguments: &[&str]) -> Self {
+        let port = free_port();
+        let child = who
+            .command()
+            .args(["-s", "-B", "127.0.0.1", "-p", &port.to_string()])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            child: Some(child),
+            port,
+        }
+    }
+
+    /// Waits for its end by itself.
+    fn output(mut self) -> Output {
+        self.child.take().unwrap().wait_with_output().unwrap()
+    }
+
+    /// Ends it with SIGTERM.
+    fn terminate(self) -> Output {
+        let id = self.child.as_ref().unwrap().id().cast_signed();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(id).unwrap(),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        self.output()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs a client until its server is up.
+fn client(who: Who, port: u16, arguments: &[&str]) -> Output {
+    client_with(who, port, arguments, &[])
+}
+
+fn client_with(who: Who, port: u16, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let output = who
+            .command()
+            .args(["-c", "127.0.0.1", "-p", &port.to_string()])
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        if !said.contains("Connection refused") || Instant::now() > deadline {
+            return output;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Every path in a document with the kinds of its values. Elements of an array are one path.
+fn shape(value: &Value) -> BTreeMap<String, String> {
+    fn walk(value: &Value, path: &str, shape: &mut BTreeMap<String, String>) {
+        let kind = match value {
+            Value::Object(members) => {
+                for (key, value) in members {
+                    walk(value, &format!("{path}.{key}"), shape);
+                }
+                "object"
+            }
+            Value::Array(values) => {
+                for value in values {
+                    walk(value, &format!("{path}[]"), shape);
+                }
+                "array"
+            }
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            Value::Number(_) if is_float(path) => "float",
+            Value::Number(number) if number.is_f64() => "a float where an integer is due",
+            Value::Number(_) => "integer",
+            Value::Null => "null",
+        };
+        shape.insert(path.to_owned(), kind.to_owned());
+    }
+    let mut found = BTreeMap::new();
+    walk(value, "", &mut found);
+    found
+}
+
+/// Members that are floats; the rest of the numbers are integers, which consumers in typed languages rely on.
+fn is_float(path: &str) -> bool {
+    let name = path.rsplit('.').next().unwrap();
+    let known = [
+        "start",
+        "end",
+        "seconds",
+        "bits_per_second",
+        "jitter_ms",
+        "lost_percent",
+        "interval",
+    ];
+    known.contains(&name) || path.contains("cpu_utilization_percent.")
+}
+
+/// What 3.21 says and 3.12 doesn't.
+const NEWER: [&str; 8] = [
+    ".start.timestamp.timemillisecs",
+    ".start.fq_rate",
+    ".start.test_start.bidir",
+    ".start.test_start.fqrate",
+    ".start.test_start.interval",
+    ".start.test_start.gso",
+    ".start.test_start.gro",
+    ".reorder",
+];
+
+/// Differences between a stock document and ours, beyond what newer versions add.
+fn differences(stock: &Value, ours: &Value) -> Vec<String> {
+    let (stock, ours) = (shape(stock), shape(ours));
+    let newer = |path: &str| NEWER.iter().any(|known| path.ends_with(known));
+    let missing = stock.iter().filter_map(|(path, kind)| match ours.get(path) {
+        None => Some(format!("{path} is missing")),
+        Some(own) if own != kind => Some(format!("{path} is {own}, not {kind}")),
+        Some(_) => None,
+    });
+    let added = ours
+        .keys()
+        .filter(|path| !stock.contains_key(*path) && !newer(path));
+    missing
+        .chain(added.map(|path| format!("{path} is new")))
+        .collect()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr)))
+}
+
+const MODES: [&[&str]; 10] = [
+    &["-t", "1", "-b", "20M"],
+    &["-t", "1", "-b", "20M", "-R"],
+    &["-t", "1", "-b", "20M", "--bidir"],
+    &["-t", "1", "-b", "20M", "-P", "2"],
+    &["-t", "1", "-b", "20M", "--bidir", "-P", "2"],
+    &["-n", "1M"],
+    &["-k", "10"],
+    &["-t", "1", "-O", "1", "-b", "20M"],
+    &["-t", "1", "-Z", "-b", "20M"],
+    &[
+        "-t",
+        "1",
+        "-b",
+        "20M",
+        "-w",
+        "64K",
+        "-M",
+        "1400",
+        "-T",
+        "title",
+        "--extra-data",
+        "x",
+        "--get-server-output",
+    ],
+];
+
+/// For each mode: a stock client's document and ours, both from a stock server; and what a stock server and ours print.
+#[test]
+fn json_has_the_keys_of_stock_in_every_mode() {
+    if !stock() {
+        return;
+    }
+    let compare = |mode: &'static [&'static str]| {
+        let run = |who: Who, at: Who| {
+            let server = Server::start(at, &["-1", "-J"]);
+            let output = client(who, server.port, &[mode, &["-J"]].concat());
+            assert!(output.status.success(), "{mode:?}: {}", text(&output.stdout));
+            (json(&output), json(&server.output()))
+        };
+        let (stock_client, stock_server) = run(Who::Stock, Who::Stock);
+        let (our_client, _) = run(Who::Ours, Who::Stock);
+        let (_, our_server) = run(Who::Stock, Who::Ours);
+        let mut found = differences(&stock_client, &our_client);
+        found.extend(
+            differences(&stock_server, &our_server)
+                .into_iter()
+                .map(|line| format!("server: {line}")),
+        );
+        assert!(found.is_empty(), "{mode:?}:\n{}", found.join("\n"));
+    };
+    for modes in MODES.chunks(5) {
+        thread::scope(|scope| {
+            for mode in modes {
+                scope.spawn(|| compare(mode));
+            }
+        });
+    }
+}
+
+/// What scripts do with the text: `grep receiver | awk '{print $7}'`.
+#[test]
+fn text_is_read_by_scripts() {
+    let server = Server::start(Who::Ours, &["-1"]);
+    let output = client(Who::Ours, server.port, &["-t", "1", "-b", "80M", "-f", "m"]);
+    assert!(output.status.success());
+    let said = text(&output.stdout);
+    let line = said.lines().find(|line| line.contains("receiver")).unwrap();
+    let rate: f64 = line.split_whitespace().nth(6).unwrap().parse().unwrap();
+    assert!(rate > 10.0 && rate < 200.0, "{line}");
+    assert!(said.ends_with("\niperf Done.\n"), "{said}");
+    let server = server.output();
+    assert!(server.status.success());
+    let said = text(&server.stdout);
+    for expected in [
+        "Server listening on",
+        "Accepted connection from 127.0.0.1, port ",
+        "receiver",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn json_stream_is_one_object_a_line() {
+    let server = Server::start(Who::Ours, &["-1"]);
+    let output = client(
+        Who::Ours,
+        server.port,
+        &["-t", "1", "-b", "10M", "-i", "0.5", "--json-stream"],
+    );
+    let events: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (names[0], names[1], *names.last().unwrap()),
+        ("start", "interval", "end")
+    );
+    assert!(events.last().unwrap()["data"]["sum_sent"]["bytes"].is_u64());
+    let nobody = client_once(&["-p", &free_port().to_string(), "--json-stream"]);
+    let lines: Vec<String> = text(&nobody.stdout).lines().map(str::to_owned).collect();
+    assert!(
+        lines[0].starts_with(r#"{"event":"error","data":"unable to connect to server"#),
+        "{lines:?}"
+    );
+    assert_eq!(lines[1], r#"{"event":"end","data":{}}"#);
+    assert_eq!(nobody.status.code(), Some(1));
+}
+
+fn client_once(arguments: &[&str]) -> Output {
+    Who::Ours
+        .command()
+        .args(["-c", "127.0.0.1"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn mistakes_end_with_one_and_say_so() {
+    for (arguments, expected) in [
+        (
+            &["-c", "x", "-R", "--bidir"][..],
+            "iperf3: parameter error - cannot be both reverse and bidirectional\n\nUsage:",
+        ),
+        (
+            &["-s", "-R"],
+            "iperf3: parameter error - some option you are trying to set is client only\n\nUsage:",
+        ),
+        (
+            &["-c", "x", "--foo"],
+            "iperf3: unrecognized option '--foo'\nUsage:",
+        ),
+        (
+            &["-c", "x", "--sctp"],
+            "iperf3: parameter error - --sctp can't be used: ",
+        ),
+        (
+            &[],
+            "iperf3: parameter error - must either be a client (-c) or server (-s)\n\nUsage:",
+        ),
+    ] {
+        let output = Who::Ours.command().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(
+            text(&output.stderr).starts_with(expected),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    let output = Who::Ours.command().arg("-v").output().unwrap();
+    assert!(output.status.success() && text(&output.stdout).starts_with("iperf 3.21 (encapbench "));
+}
+
+#[test]
+fn a_symbolic_link_is_iperf3() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("iperf3");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_encapbench"), &link).unwrap();
+    let output = Command::new(&link).arg("--version").output().unwrap();
+    assert!(output.status.success() && text(&output.stdout).starts_with("iperf 3.21 "));
+}
+
+/// Every pair of padding and peer that can work does, and none that must not.
+#[test]
+fn authentication_works_with_stock_and_refuses_alike() {
+    let keys = |name: &str| Path::new(KEYS).join(name).to_str().unwrap().to_owned();
+    let (private, public, users) = (keys("private.pem"), keys("public.pem"), keys("users.csv"));
+    let server_arguments = [
+        "--rsa-private-key-path",
+        &private,
+        "--authorized-users-path",
+        &users,
+    ];
+    let client_arguments = [
+        "-n",
+        "1M",
+        "--username",
+        "mario",
+        "--rsa-public-key-path",
+        &public,
+    ];
+    let run = |who: Who, port: u16, pkcs1: bool, password: &str| {
+        let mut arguments = client_arguments.to_vec();
+        if pkcs1 {
+            arguments.push("--use-pkcs1-padding");
+        }
+        client_with(who, port, &arguments, &[("IPERF3_PASSWORD", password)])
+    };
+    // OAEP alone: PKCS#1 is refused, as are a wrong password and none.
+    let server = Server::start(Who::Ours, &server_arguments);
+    assert!(run(Who::Ours, server.port, false, "luigi").status.success());
+    for (pkcs1, password) in [(true, "luigi"), (false, "wrong")] {
+        let refused = run(Who::Ours, server.port, pkcs1, password);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = text(&refused.stderr);
+        assert!(
+            said.contains("iperf3: error - test authorization failed"),
+            "{said}"
+        );
+    }
+    let nobody = client(Who::Ours, server.port, &["-n", "1M"]);
+    assert!(text(&nobody.stderr).contains("test authorization failed"));
+    let told = text(&server.terminate().stderr);
+    assert_eq!(told.matches("test authorization failed").count(), 3, "{told}");
+    if !stock() {
+        return;
+    }
+    // 3.12 pads by PKCS#1.
+    let server = Server::start(
+        Who::Ours,
+        &[&server_arguments[..], &["--use-pkcs1-padding"]].concat(),
+    );
+    let output = run(Who::Stock, server.port, false, "luigi");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!run(Who::Stock, server.port, false, "wrong").status.success());
+    let server = Server::start(Who::Stock, &server_arguments);
+    let output = run(Who::Ours, server.port, true, "luigi");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!run(Who::Ours, server.port, true, "wrong").status.success());
+}
+
+#[test]
+fn a_server_keeps_its_limits() {
+    let server = Server::start(
+        Who::Ours,
+        &["--server-bitrate-limit", "10M/1", "--server-max-duration", "5"],
+    );
+    let refused = |arguments: &[&str], expected: &str| {
+        let output = client(Who::Ours, server.port, arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(
+            said.contains(&format!("iperf3: SERVER ERROR - {expected}")),
+            "{arguments:?}: {said}"
+        );
+        assert!(
+            said.contains(&format!("iperf3: error - {expected}")),
+            "{arguments:?}: {said}"
+        );
+    };
+    refused(
+        &["-t", "1", "-b", "50M"],
+        "total required bandwidth is larger than server limit",
+    );
+    refused(
+        &["-t", "10"],
+        "client's requested duration exceeds the server's maximum permitted limit",
+    );
+    // Not announced, and found out while it runs.
+    refused(
+        &["-t", "4"],
+        "total required bandwidth is larger than server limit",
+    );
+    assert!(
+        client(Who::Ours, server.port, &["-t", "1", "-b", "5M"])
+            .status
+            .success()
+    );
+    let idle = Server::start(Who::Ours, &["-1", "--idle-timeout", "1"]);
+    assert!(idle.output().status.success());
+}
+
+#[test]
+fn an_interrupted_client_sums_up_and_ends_well() {
+    let server = Server::start(Who::Ours, &["-1"]);
+    // The server must be up before, for nothing is tried again here.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let output = loop {
+        let child = Who::Ours
+            .command()
+            .args([
+                "-c",
+                "127.0.0.1",
+                "-p",
+                &server.port.to_string(),
+                "-t",
+                "60",
+                "-b",
+                "10M",
+                "-i",
+                "0.2",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        thread::sleep(Duration::from_millis(700));
+        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+        // It may have ended already, refused.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let output = child.wait_with_output().unwrap();
+        if !text(&output.stderr).contains("Connection refused") || Instant::now() > deadline {
+            break output;
+        }
+    };
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stderr),
+        "iperf3: interrupt - the client has terminated by signal Interrupt(2)\n"
+    );
+    assert!(text(&output.stdout).contains("sender"));
+    let told = server.output();
+    assert_eq!(text(&told.stderr), "iperf3: the client has terminated\n");
+}
+
+/// PyPI's `iperf3` (0.1.11): its result parser needs no libiperf.
+#[test]
+fn a_python_parser_reads_our_documents() {
+    let Some(python) = python_with_parser() else {
+        return;
+    };
+    let server = Server::start(Who::Ours, &[]);
+    for mode in [&["-t", "1", "-b", "10M"][..], &["-t", "1", "-b", "10M", "-R"]] {
+        let output = client(Who::Ours, server.port, &[mode, &["-J"]].concat());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("result.json");
+        std::fs::write(&path, &output.stdout).unwrap();
+        let script = "import sys, iperf3; r = iperf3.TestResult(open(sys.argv[1]).read()); \
+                      print(r.error, r.type, r.protocol, r.reverse, r.version, type(r.retransmits).__name__, \
+                      r.sent_bytes == r.json['end']['sum_sent']['bytes'], 1 < r.received_Mbps < 100, r.local_host)";
+        let read = Command::new(&python)
+            .args(["-c", script])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let reverse = if mode.contains(&"-R") { "True" } else { "False" };
+        assert_eq!(
+            text(&read.stdout),
+            format!("None client TCP {reverse} iperf 3.21 int True True 127.0.0.1\n"),
+            "{}",
+            text(&read.stderr)
+        );
+    }
+}
+
+/// A Python with the parser, in an environment of its own under the build folder.
+fn python_with_parser() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-iperf3");
+    let python = folder.join("bin/python");
+    let has = |python: &Path| {
+        Command::new(python)
+            .args(["-c", "import iperf3"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    if has(&python) {
+        return Some(python);
+    }
+    let made = Command::new("python3")
+        .args(["-m", "venv"])
+        .arg(&folder)
+        .output()
+        .is_ok_and(|o| o.status.success())
+        && Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--timeout",
+                "10",
+                "--retries",
+                "0",
+                "iperf3==0.1.11",
+            ])
+            .output()
+            .is_ok_and(|output| output.status.success());
+    if made && has(&python) {
+        return Some(python);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI must have python3-venv and reach the Python registry"
+    );
+    eprintln!("SKIPPED: no python3 with venv, or no Python registry: no real parser read our JSON");
+    None
+}
