@@ -37,3 +37,6 @@ pub mod sys;
 pub mod traffic;
 pub mod units;
 pub mod worker;
+
+#[cfg(test)]
+mod skip;

@@ -4,8 +4,10 @@
 //! user, only the latter.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-#![expect(clippy::print_stderr, reason = "a test that can't run says so")]
 #![cfg(feature = "lab")]
+
+#[path = "../src/skip.rs"]
+mod skip;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -132,7 +134,7 @@ fn users(stage: &Stage) -> Vec<User> {
         if output.status.success() {
             able.push(*user);
         } else {
-            eprintln!("SKIPPED: no lab as {user:?} here: {}", text(&output));
+            skip::skip(format_args!("no lab as {user:?} here: {}", text(&output)));
         }
     }
     able
@@ -274,7 +276,7 @@ fn has(programs: &[&str]) -> bool {
     programs.iter().all(|program| {
         let there = Command::new(program).arg("--version").output().is_ok();
         if !there {
-            eprintln!("SKIPPED: this test needs {program}");
+            skip::skip(format_args!("this test needs {program}"));
         }
         there
     })
@@ -577,13 +579,17 @@ fn refused_namespaces_are_explained() {
         let output = match refused(user, "max_net_namespaces") {
             Ok(output) => output,
             Err(error) => {
-                eprintln!("SKIPPED: unshare (util-linux) is needed to refuse namespaces: {error}");
+                skip::skip(format_args!(
+                    "unshare (util-linux) is needed to refuse namespaces: {error}"
+                ));
                 return;
             }
         };
         let told = text(&output);
         if told.contains("unshare:") {
-            eprintln!("SKIPPED: no user namespace to set a limit in, as {user:?}: {told}");
+            skip::skip(format_args!(
+                "no user namespace to set a limit in, as {user:?}: {told}"
+            ));
             continue;
         }
         assert_eq!(output.status.code(), Some(3), "{told}");

@@ -2,8 +2,10 @@
 //! namespace.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-#![expect(clippy::print_stderr, reason = "a test that can't run says so")]
 #![cfg(feature = "lab")]
+
+#[path = "../src/skip.rs"]
+mod skip;
 
 use encapbench::evidence::RouteSeen;
 use encapbench::fabric::Fabric as _;
@@ -44,7 +46,9 @@ fn built(lab: &Lab) -> Option<RunningLab> {
     match RunningLab::build("test", lab, &pods_everywhere(lab)) {
         Ok(lab) => Some(lab),
         Err(error) => {
-            eprintln!("SKIPPED: a lab in the test's own process needs root: {error}");
+            skip::skip(format_args!(
+                "a lab in the test's own process needs root: {error}"
+            ));
             None
         }
     }
@@ -339,7 +343,9 @@ async fn a_fabric_launches_workers_in_a_fresh_lab_each_block() {
     let mut namespaces = Vec::new();
     for _block in 0..2 {
         if let Err(error) = fabric.prepare().await {
-            eprintln!("SKIPPED: a lab in the test's own process needs root: {error}");
+            skip::skip(format_args!(
+                "a lab in the test's own process needs root: {error}"
+            ));
             return;
         }
         let mut transport = fabric.launch(&path.from).await.unwrap();

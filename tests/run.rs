@@ -4,10 +4,11 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "../src/skip.rs"]
+mod skip;
 
 use program::{
-    as_ordinary_user, code, encapbench, finish, namespaces, poll, processes, said, scenario, skip, trials,
-    wait,
+    as_ordinary_user, code, encapbench, finish, namespaces, poll, processes, said, scenario, trials, wait,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -368,10 +369,7 @@ fn a_route_flipped_in_a_running_lab_is_found_out() {
 #[test]
 fn a_full_disk_ends_the_run_with_all_trials_saved() {
     if !program::is_root() {
-        return skip(
-            "a_full_disk_ends_the_run_with_all_trials_saved",
-            "mounting a small file system needs root",
-        );
+        return skip::skip("mounting a small file system needs root");
     }
     let folder = tempfile::tempdir().unwrap();
     let file = write_scenario(folder.path(), &SMALL.replace("at-least: 1 ", "at-least: 50 "));

@@ -237,9 +237,7 @@ mod browser {
     #[test]
     fn the_page_loads_without_errors_and_its_tables_sort() {
         let Some(chromium) = chromium() else {
-            eprintln!(
-                "SKIPPED: the_page_loads_without_errors_and_its_tables_sort: needs chromium, which is not installed"
-            );
+            crate::skip::skip("chromium is not installed");
             return;
         };
         let folder = tempfile::tempdir().unwrap();

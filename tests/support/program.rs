@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     reason = "a test may fail where it stands"
 )]
 #![cfg_attr(test, allow(dead_code, reason = "each test file uses a part"))]
@@ -50,15 +49,6 @@ pub(crate) fn as_ordinary_user(folder: &Path) -> Command {
         .stdin(Stdio::null())
         .current_dir(folder);
     command
-}
-
-/// A skipped test says so loudly; in CI it fails instead.
-pub(crate) fn skip(test: &str, missing: &str) {
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "{test} must not skip in CI: {missing}"
-    );
-    eprintln!("SKIPPED: {test}: {missing}");
 }
 
 /// The exit code, or what ended the program.
