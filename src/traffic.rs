@@ -9,3 +9,4 @@ pub mod schedule;
 pub mod tcp_crr;
 pub mod tcp_rr;
 pub mod tcp_stream;
+pub mod udp_rr;

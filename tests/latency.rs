@@ -8,14 +8,16 @@ use encapbench::{
     traffic::{
         latency::{LatencyError, LatencyEvent, LatencyOptions},
         rr_server::{LatencyServer, Served},
-        rr_wire::{ANSWER_LENGTH, Answer, HELLO_LENGTH, Hello, Refusal, Token},
-        tcp_crr, tcp_rr,
+        rr_wire::{
+            ANSWER_LENGTH, Answer, DATAGRAM_HEADER, HELLO_LENGTH, Hello, Refusal, Token, read_datagram_header,
+        },
+        tcp_crr, tcp_rr, udp_rr,
     },
     units::EventRate,
 };
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -566,4 +568,125 @@ fn strangers_do_not_disturb_connections() {
     drop(silent);
     let served = serving.end();
     assert!(served.strangers >= 50, "{}", served.strangers);
+}
+
+fn udp(options: &LatencyOptions) -> Result<LatencyResult, LatencyError> {
+    udp_rr::run(options, &Stop::new().unwrap(), &mut |_| {})
+}
+
+#[test]
+fn datagrams_are_answered_in_both_loops() {
+    for address in [ANY, SocketAddr::from((Ipv6Addr::LOCALHOST, 0))] {
+        let serving = Serving::at(address);
+        let closed = udp(&options(serving.address)).unwrap();
+        assert!(closed.transactions > 100, "{}", closed.transactions);
+        assert_eq!(closed.latency.count(), closed.transactions);
+        assert_eq!((closed.unanswered, closed.peer_address), (0, address.ip()));
+        let large = LatencyOptions {
+            request: 65000,
+            response: 20,
+            ..at_rate(serving.address, 200, Duration::from_millis(500))
+        };
+        let open = udp(&large).unwrap();
+        assert_eq!((open.transactions, open.unanswered), (100, 0));
+        assert_eq!(open.send_lag.unwrap().count(), 100);
+        serving.end();
+    }
+}
+
+/// A `udp-rr` server that answers each datagram as often as it is told.
+fn udp_peer(times: impl Fn(u64) -> usize + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(ANY).unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = UdpSocket::bind(address).unwrap();
+    let thread = thread::spawn(move || {
+        let (mut stream, seen) = listener.accept().unwrap();
+        let mut hello = [0; HELLO_LENGTH];
+        stream.read_exact(&mut hello).unwrap();
+        stream
+            .write_all(&Answer::Accepted { seen, session: 42 }.encode())
+            .unwrap();
+        stream.set_nonblocking(true).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut datagram = [0; 100];
+        // Until the client closes the agreement.
+        while stream.read(&mut [0]).is_err() {
+            let Ok((count, peer)) = socket.recv_from(&mut datagram) else {
+                continue;
+            };
+            let (session, sequence) = read_datagram_header(&datagram[..count]).unwrap();
+            assert_eq!(session, 42);
+            for _ in 0..times(sequence) {
+                socket.send_to(&datagram[..count], peer).unwrap();
+            }
+            // Of no session: a stray one.
+            socket.send_to(&[0xff; DATAGRAM_HEADER], peer).unwrap();
+        }
+    });
+    (address, thread)
+}
+
+#[test]
+fn lost_datagrams_are_counted_and_double_ones_are_not() {
+    let (address, thread) = udp_peer(|sequence| if sequence % 10 == 3 { 0 } else { 2 });
+    let options = LatencyOptions {
+        omit: Duration::ZERO,
+        ..at_rate(address, 100, Duration::from_secs(1))
+    };
+    let result = udp(&options).unwrap();
+    assert_eq!((result.transactions, result.unanswered), (90, 10));
+    assert_eq!(result.latency.count(), 90);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_closed_loop_gives_a_lost_datagram_up() {
+    let (address, thread) = udp_peer(|sequence| usize::from(sequence != 20));
+    let options = LatencyOptions {
+        omit: Duration::ZERO,
+        duration: Duration::from_secs(1),
+        ..options(address)
+    };
+    let result = udp(&options).unwrap();
+    assert_eq!(result.unanswered, 1);
+    assert!(result.transactions > 25, "{}", result.transactions);
+    assert!(result.latency.max() < Some(udp_rr::LOST.as_nanos() as u64));
+    thread.join().unwrap();
+}
+
+#[test]
+fn datagrams_of_strangers_are_not_answered() {
+    let serving = Serving::at(ANY);
+    let socket = UdpSocket::bind(ANY).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    for datagram in [&b"hello"[..], &[0; DATAGRAM_HEADER], &[0x42; 1000]] {
+        socket.send_to(datagram, serving.address).unwrap();
+    }
+    assert!(socket.recv(&mut [0; 100]).is_err());
+    assert!(udp(&options(serving.address)).unwrap().transactions > 0);
+    serving.end();
+}
+
+#[test]
+fn a_server_that_ends_is_seen_by_datagrams() {
+    for rate in [None, EventRate::new(500)] {
+        let server = LatencyServer::bind(ANY, TOKEN).unwrap();
+        let stop = Stop::new().unwrap();
+        let options = LatencyOptions {
+            omit: Duration::ZERO,
+            duration: Duration::from_secs(20),
+            rate,
+            ..options(server.address())
+        };
+        let stopped = stop.clone();
+        // The server is dropped with its thread, and its ports are closed.
+        let serving = thread::spawn(move || server.serve(&stopped).map(|_| ()));
+        let test = thread::spawn(move || udp(&options));
+        thread::sleep(Duration::from_millis(300));
+        stop.stop();
+        serving.join().unwrap().unwrap();
+        let error = test.join().unwrap().unwrap_err();
+        assert!(matches!(error, LatencyError::PeerGone { .. }), "{error}");
+        assert!(error.partial().unwrap().transactions > 50);
+    }
 }

@@ -64,6 +64,8 @@ pub(super) struct Agreed {
     pub(super) stream: TcpStream,
     pub(super) local: SocketAddr,
     pub(super) seen: SocketAddr,
+    /// Of `udp-rr`.
+    pub(super) session: u64,
 }
 
 impl LatencyOptions {
@@ -133,9 +135,9 @@ impl LatencyOptions {
             .write_all(&hello)
             .and_then(|()| read_exact_by(&stream, &mut answer, deadline))
             .map_err(|source| LatencyError::Agree { address, source })?;
-        let seen =
+        let (seen, session) =
             match Answer::decode(&answer).map_err(|source| LatencyError::NotOurs { address, source })? {
-                Answer::Accepted { seen, .. } => seen,
+                Answer::Accepted { seen, session } => (seen, session),
                 Answer::Refused(refusal) => return Err(LatencyError::Refused { address, refusal }),
             };
         stream
@@ -144,7 +146,12 @@ impl LatencyOptions {
         let local = stream
             .local_addr()
             .map_err(LatencyError::system("read the socket's address"))?;
-        Ok(Agreed { stream, local, seen })
+        Ok(Agreed {
+            stream,
+            local,
+            seen,
+            session,
+        })
     }
 }
 

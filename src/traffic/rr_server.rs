@@ -3,9 +3,12 @@
 //! One thread waits for connections and hears what each is for; it takes no more than [`STRANGERS`] at a time that have
 //! not said so, each for [`PATIENCE`], and when more come the one that has been silent longest goes. What it can't make
 //! sense of it closes, and logs. Each `tcp-rr` test gets a thread of its own that waits in the kernel, so that nothing
-//! here delays it. The transactions of `tcp-crr` are answered by the first thread, since waking another one for each
+//! here delays it, and all `udp-rr` tests together have one. The transactions of `tcp-crr` are answered by the first thread, since waking another one for each
 //! would be measured too.
 
+mod datagrams;
+
+use self::datagrams::Sessions;
 use super::{
     latency::LatencyError,
     rr_wire::{Answer, HELLO_LENGTH, Hello, Kind, Refusal, Token, WireError, may_begin},
@@ -21,7 +24,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, Read as _, Write as _},
     mem::MaybeUninit,
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -40,6 +43,8 @@ const TESTS: usize = 64;
 const SILENCE: Duration = Duration::from_mins(2);
 /// `tcp-crr` connections that were answered and wait for the client's close.
 const ANSWERED: usize = 256;
+/// How many ports are tried until one is free for TCP and UDP both.
+const PORTS: u32 = 32;
 /// How many strangers are logged one by one; more are counted only.
 const LOGGED: u64 = 20;
 /// Bytes read at once.
@@ -52,6 +57,7 @@ const STOP: u64 = 1;
 #[derive(Debug)]
 pub struct LatencyServer {
     listener: TcpListener,
+    datagrams: UdpSocket,
     address: SocketAddr,
     token: Token,
 }
@@ -66,28 +72,39 @@ pub struct Served {
 }
 
 impl LatencyServer {
-    /// Listens; with port 0 on one that the kernel picks.
+    /// Listens, on TCP and UDP; with port 0 on one that the kernel picks.
     ///
     /// # Errors
     /// Where the address is not this machine's or the port is taken.
     pub fn bind(address: SocketAddr, token: Token) -> Result<Self, LatencyError> {
-        let listen = || {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_reuse_address(true)?;
-            // Accepted connections inherit it.
-            socket.set_tcp_nodelay(true)?;
-            socket.bind(&SockAddr::from(address))?;
-            socket.listen(1024)?;
-            socket.set_nonblocking(true)?;
-            let listener = TcpListener::from(socket);
-            let address = listener.local_addr()?;
-            Ok(Self {
-                listener,
-                address,
-                token,
-            })
-        };
-        listen().map_err(|source| LatencyError::Listen { address, source })
+        let mut tries = if address.port() == 0 { PORTS } else { 1 };
+        loop {
+            tries -= 1;
+            match Self::listen(address, token) {
+                Ok(server) => return Ok(server),
+                // The port that the kernel picked for TCP may be another's for UDP.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+                Err(source) => return Err(LatencyError::Listen { address, source }),
+            }
+        }
+    }
+
+    fn listen(address: SocketAddr, token: Token) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        // Accepted connections inherit it.
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(1024)?;
+        socket.set_nonblocking(true)?;
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr()?;
+        Ok(Self {
+            listener,
+            datagrams: UdpSocket::bind(address)?,
+            address,
+            token,
+        })
     }
 
     /// Where it listens.
@@ -107,7 +124,15 @@ impl LatencyServer {
     pub fn serve(&self, stop: &Stop) -> Result<Served, LatencyError> {
         let tests = Tests::default();
         let strangers = thread::scope(|scope| {
+            scope.spawn(|| {
+                let answered = datagrams::answer(&self.datagrams, &tests.sessions, stop);
+                tests.transactions.fetch_add(answered, Ordering::Relaxed);
+            });
             let served = Reception::new(self, &tests, scope).and_then(|mut reception| reception.run(stop));
+            if served.is_err() {
+                // The other thread ends by it too.
+                stop.stop();
+            }
             tests.shut();
             served
         })
@@ -119,10 +144,11 @@ impl LatencyServer {
     }
 }
 
-/// The `tcp-rr` tests that run, and what was answered over all.
+/// The `tcp-rr` and `udp-rr` tests that run, and what was answered over all.
 #[derive(Debug, Default)]
 struct Tests {
     running: Mutex<BTreeMap<u64, TcpStream>>,
+    sessions: Sessions,
     transactions: AtomicU64,
 }
 
@@ -145,6 +171,14 @@ impl Tests {
             }
             Err(error) => tracing::debug!(%error, "a tcp-rr connection broke"),
         }
+        self.running().remove(&id);
+    }
+
+    /// Lets a session's datagrams be answered until its connection ends.
+    fn keep(&self, id: u64, mut stream: &TcpStream, session: u64) {
+        let mut byte = [0; 1];
+        while matches!(stream.read(&mut byte), Err(error) if error.kind() == io::ErrorKind::Interrupted) {}
+        self.sessions.end(session);
         self.running().remove(&id);
     }
 }
@@ -198,7 +232,7 @@ enum Outcome {
     Read,
     /// There must be room first.
     Write,
-    /// It wants a `tcp-rr` test.
+    /// It wants a `tcp-rr` or `udp-rr` test.
     Test(Hello),
     /// Its `tcp-crr` request was answered.
     Answered,
@@ -402,23 +436,38 @@ impl<'scope, 'env> Reception<'scope, 'env> {
             self.refuse(&peer, "there are too many tests already");
             return;
         }
+        let seen = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let begin = || {
             stream.set_nonblocking(false)?;
-            stream.set_read_timeout(Some(SILENCE))?;
             stream.set_write_timeout(Some(SILENCE))?;
-            let seen = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-            stream.write_all(&Answer::Accepted { seen, session: 0 }.encode())?;
-            let clone = stream.try_clone()?;
-            tests.running().insert(id, clone);
-            thread::Builder::new()
-                .name("tcp-rr".to_owned())
-                .spawn_scoped(self.scope, move || tests.answer(id, &stream, hello))
-                .inspect_err(|_| {
-                    tests.running().remove(&id);
-                })
+            let session = match hello.kind {
+                Kind::UdpRr => Some(tests.sessions.begin(&hello)?),
+                _ => {
+                    stream.set_read_timeout(Some(SILENCE))?;
+                    None
+                }
+            };
+            let answer = Answer::Accepted {
+                seen,
+                session: session.unwrap_or_default(),
+            };
+            tests.running().insert(id, stream.try_clone()?);
+            let begun = stream.write_all(&answer.encode()).and_then(|()| {
+                thread::Builder::new()
+                    .name(if session.is_some() { "udp-rr" } else { "tcp-rr" }.to_owned())
+                    .spawn_scoped(self.scope, move || match session {
+                        None => tests.answer(id, &stream, hello),
+                        Some(session) => tests.keep(id, &stream, session),
+                    })
+            });
+            if begun.is_err() {
+                tests.running().remove(&id);
+                tests.sessions.end(session.unwrap_or_default());
+            }
+            begun.map(|_| ())
         };
         if let Err(error) = begin() {
-            tracing::warn!(%error, %peer, "failed to begin a tcp-rr test");
+            tracing::warn!(%error, %peer, "failed to begin a test");
         }
     }
 
@@ -481,7 +530,7 @@ impl Guest {
         let (refusal, why) = match Hello::decode(bytes) {
             Ok(hello) if hello.token != *token => (Refusal::Token, "its token is another"),
             Ok(hello) => match hello.kind {
-                Kind::Rr => return Ok(Some(Outcome::Test(hello))),
+                Kind::Rr | Kind::UdpRr => return Ok(Some(Outcome::Test(hello))),
                 Kind::Crr => {
                     let seen = SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port());
                     self.stream
@@ -495,7 +544,6 @@ impl Guest {
                     };
                     return Ok(None);
                 }
-                Kind::UdpRr => (Refusal::Request, "it asked for udp-rr, which isn't served"),
             },
             Err(WireError::Version(_)) => (Refusal::Version, "its protocol has another version"),
             Err(_) => (Refusal::Request, "it asked for what there isn't"),

@@ -57,6 +57,8 @@ impl Window {
 pub(in crate::traffic) struct Stage {
     /// Set when answers are waited for no longer.
     cut: AtomicBool,
+    /// Set by one of two workers when the other has nothing left to do.
+    abandoned: AtomicBool,
     /// Stopped when the workers have ended.
     finished: Stop,
     /// Transactions until now.
@@ -76,6 +78,7 @@ impl Stage {
     pub(in crate::traffic) fn new() -> Result<Self, LatencyError> {
         Ok(Self {
             cut: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             finished: Stop::new().map_err(LatencyError::system("make an eventfd"))?,
             transactions: AtomicU64::new(0),
         })
@@ -84,6 +87,16 @@ impl Stage {
     /// Whether answers are waited for no longer.
     pub(in crate::traffic) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
+    }
+
+    /// Tells the other worker that there is nothing left to do.
+    pub(in crate::traffic) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+    }
+
+    /// Whether the other worker told so.
+    pub(in crate::traffic) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
     }
 
     /// Tells how many transactions there were until now.
@@ -100,8 +113,9 @@ impl Stage {
     pub(in crate::traffic) fn sleep_until(&self, due: u64) -> bool {
         loop {
             let now = clock::now();
-            if self.is_cut() || now >= due {
-                return !self.is_cut();
+            let over = self.is_cut() || self.is_abandoned();
+            if over || now >= due {
+                return !over;
             }
             clock::sleep_until(due.min(now + NAP));
         }
