@@ -192,6 +192,7 @@ fn latency_in_words(spec: &Latency) -> String {
     let kind = match spec.kind {
         LatencyKind::TcpRr => "latency of request and response on one TCP connection",
         LatencyKind::TcpCrr => "latency of connect, request, response and close",
+        LatencyKind::UdpRr => "latency of request and response as datagrams",
     };
     let mut words = vec![kind.to_owned()];
     words.push(match spec.rate {

@@ -114,6 +114,8 @@ pub enum LatencyKind {
     TcpRr,
     /// Connect, request, response, close.
     TcpCrr,
+    /// Request and response as datagrams; a lost one is counted and never sent again.
+    UdpRr,
 }
 
 impl fmt::Display for LatencyKind {
@@ -121,6 +123,7 @@ impl fmt::Display for LatencyKind {
         f.write_str(match self {
             Self::TcpRr => "tcp-rr",
             Self::TcpCrr => "tcp-crr",
+            Self::UdpRr => "udp-rr",
         })
     }
 }
@@ -144,10 +147,10 @@ pub struct Latency {
     /// The throughput workload that runs on the same path meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub during: Option<String>,
-    /// Bytes of a request: 1 to 65536.
+    /// Bytes of a request: 1 to 65536; of `udp-rr` 1 to 65507, with 16 sent where less is asked for.
     #[serde(default = "default_size")]
     pub request: Bytes,
-    /// Bytes of a response: 1 to 65536.
+    /// Bytes of a response, as of a request.
     #[serde(default = "default_size")]
     pub response: Bytes,
     /// Probe from the path's `to` to its `from` instead.

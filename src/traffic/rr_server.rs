@@ -440,12 +440,11 @@ impl<'scope, 'env> Reception<'scope, 'env> {
         let begin = || {
             stream.set_nonblocking(false)?;
             stream.set_write_timeout(Some(SILENCE))?;
-            let session = match hello.kind {
-                Kind::UdpRr => Some(tests.sessions.begin(&hello)?),
-                _ => {
-                    stream.set_read_timeout(Some(SILENCE))?;
-                    None
-                }
+            let session = if hello.kind == Kind::UdpRr {
+                Some(tests.sessions.begin(&hello)?)
+            } else {
+                stream.set_read_timeout(Some(SILENCE))?;
+                None
             };
             let answer = Answer::Accepted {
                 seen,

@@ -13,7 +13,7 @@ use crate::{
     traffic::{
         latency::{LatencyError, LatencyEvent, LatencyOptions},
         rr_server::LatencyServer,
-        tcp_crr, tcp_rr,
+        tcp_crr, tcp_rr, udp_rr,
     },
 };
 use std::{error::Error, net::SocketAddr, time::Duration};
@@ -75,6 +75,7 @@ pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
             let run: fn(&_, &_, &mut dyn FnMut(LatencyEvent)) -> Result<_, LatencyError> = match kind {
                 LatencyKind::TcpRr => tcp_rr::run,
                 LatencyKind::TcpCrr => tcp_crr::run,
+                LatencyKind::UdpRr => udp_rr::run,
             };
             run(&options, stop, &mut on_event)
                 .map(JobResult::Latency)

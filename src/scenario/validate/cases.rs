@@ -2,8 +2,8 @@
 
 use super::{Problems, case_name_fault, empty};
 use crate::scenario::{
-    Encapsulation, Latency, PathSpec, PlaceRef, Scenario, Throughput, Workload, WorkloadKind, plan::expected,
-    problem::Step,
+    Encapsulation, Latency, LatencyKind, PathSpec, PlaceRef, Scenario, Throughput, Workload, WorkloadKind,
+    plan::expected, problem::Step,
 };
 use std::time::Duration;
 
@@ -178,8 +178,14 @@ fn check_throughput(spec: &Throughput, at: impl Fn(&'static str) -> [Step; 4], p
 
 fn check_latency(spec: &Latency, at: impl Fn(&'static str) -> [Step; 4], problems: &mut Problems) {
     times(spec.duration, spec.omit, &at, problems);
-    problems.number(&at("request"), "request", spec.request.get(), 1..=65536);
-    problems.number(&at("response"), "response", spec.response.get(), 1..=65536);
+    // 65535 bytes of an IPv4 packet less 20 of IP and 8 of UDP.
+    let largest = if spec.kind == LatencyKind::UdpRr {
+        65507
+    } else {
+        65536
+    };
+    problems.number(&at("request"), "request", spec.request.get(), 1..=largest);
+    problems.number(&at("response"), "response", spec.response.get(), 1..=largest);
 }
 
 fn times(
