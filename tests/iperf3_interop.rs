@@ -1,9 +1,6 @@
 //! Our client and server against a stock iperf3 (Debian's 3.12 or any other in the path), and against each other,
 //! over loopback.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test: a failure panics, a skip is told"
-)]
+#![expect(clippy::unwrap_used, reason = "a test: a failure panics, a skip is told")]
 
 #[path = "../src/skip.rs"]
 mod skip;

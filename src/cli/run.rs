@@ -23,8 +23,8 @@ use tokio::{
 /// Arguments of `encapbench run`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 every gate passed; 1 a gate failed; 2 a bad file; 3 this machine can't do it; 4 a case has no valid
-trial, or a path was not what it was said to be; 5 a gate is inconclusive; 130 interrupted, what was measured is saved.")]
+Exit codes: 0 every gate passed; 1 a gate failed; 2 a bad file; 3 this machine can't do it; 4 a case has no valid trial, \
+or a path was not what it was said to be; 5 a gate is inconclusive; 130 interrupted, what was measured is saved.")]
 pub(super) struct RunArgs {
     #[command(flatten)]
     scenario: ScenarioArgs,
