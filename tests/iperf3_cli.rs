@@ -377,6 +377,10 @@ fn mistakes_end_with_one_and_say_so() {
             "iperf3: unrecognized option '--foo'\nUsage:",
         ),
         (
+            &["-c", "x", "-R", "--rcv-timeout", "5000"],
+            "iperf3: parameter error - --rcv-timeout can't be used: ",
+        ),
+        (
             &["-c", "x", "--sctp"],
             "iperf3: parameter error - --sctp can't be used: ",
         ),

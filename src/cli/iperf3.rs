@@ -132,6 +132,11 @@ fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
             "choosing the client's ports is not built in",
         ),
         (
+            options.side == Side::Client && options.receive_timeout.is_some(),
+            "--rcv-timeout",
+            "a client waits for data until the test's time is over",
+        ),
+        (
             options.send_timeout.is_some(),
             "--snd-timeout",
             "the system's own timeout is used",

@@ -31,7 +31,6 @@ Server or Client:
   --logfile f               append output to a file
   --forceflush              flush output after each report
   --timestamps[=format]     begin each line with the time (strftime(3))
-  --rcv-timeout #           end a test when no data came for # ms (120000)
   -4, --version4            IPv4 only
   -6, --version6            IPv6 only
   --use-pkcs1-padding       pad credentials by PKCS#1, as before 3.17; a
@@ -42,6 +41,7 @@ Server or Client:
 Server specific:
   -s, --server              run as a server
   -1, --one-off             end after one test
+  --rcv-timeout #           end a test when no data came for # ms (120000)
   --server-bitrate-limit #[KMG][/#]   end tests above this rate in bits/s,
                             averaged over # seconds (5)
   --server-max-duration #   refuse tests of more than # seconds
@@ -81,7 +81,7 @@ Client specific:
   --rsa-public-key-path     the server's public RSA key (PEM)
 
 Known, and not to be had here (each says why): -D -F -L -m -u -X --bind-dev
---cntl-ka --cport --nstreams --sctp --snd-timeout
+--cntl-ka --cport --nstreams --sctp --snd-timeout, and of a client --rcv-timeout
 
 [KMG]: a suffix K, M, G or T; powers of 1024 for sizes, of 1000 for rates.
 
