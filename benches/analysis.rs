@@ -67,6 +67,7 @@ fn throughput(block: u32) -> ThroughputResult {
             seconds: 2.0,
             total_bytes: bytes,
             retransmits: Some(3),
+            udp: None,
             local_address: address,
             peer_address: address,
             samples: Vec::new(),

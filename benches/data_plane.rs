@@ -4,7 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use encapbench::{
     sys::event::Event,
-    traffic::tcp_stream::{Load, Role, Settings},
+    traffic::stream::{Load, Role, Settings},
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use socket2::Socket;
@@ -30,6 +30,8 @@ fn transfer(length: usize, sendfile: bool, discard: bool) -> Duration {
         discard,
         repeating: false,
         limit: Some(BYTES),
+        warm_up: false,
+        datagrams: None,
     };
     let wake = Arc::new(Event::new().unwrap());
     let sockets = [

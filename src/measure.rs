@@ -13,4 +13,6 @@ pub use cpu::{
     CpuError, CpuReading, CpuSeconds, MachineCpu, ProcessCpu, machine_cpu, parse_stat, process_cpu,
 };
 pub use latency::{HistogramError, LatencyHistogram, LatencyResult};
-pub use throughput::{Direction, Sample, StreamResult, TcpSample, Techniques, ThroughputResult};
+pub use throughput::{
+    Direction, Sample, StreamResult, TcpSample, Techniques, ThroughputResult, UdpResult, UdpSample,
+};

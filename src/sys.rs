@@ -6,5 +6,6 @@ pub mod fork;
 pub mod namespace;
 pub mod socket;
 pub mod stop;
+pub mod udp;
 pub mod usage;
 pub mod watch;

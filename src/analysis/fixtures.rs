@@ -129,6 +129,7 @@ pub(crate) fn received(megabytes_per_second: f64) -> ThroughputResult {
             seconds: 2.0,
             total_bytes: bytes + bytes / 4,
             retransmits: Some(3),
+            udp: None,
             local_address: address,
             peer_address: address,
             samples: Vec::new(),

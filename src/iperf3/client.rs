@@ -1,19 +1,22 @@
 //! The client: runs one test against a server, stock or ours.
 
+mod datagrams;
+
 use super::{
     link::{self, ConnectError, ControlLink, Received},
     session::{DataStream, Session, TestEvent, TestOutcome, canonical},
     wire::{
-        Cookie, Parameters,
+        Cookie, Parameters, Transport,
         client::{Action, Client, Failure, Input, Phase},
-        parameters::{LENGTH_LIMIT, STREAMS_LIMIT},
+        datagram::{LONGEST, SHORTEST},
+        parameters::{LENGTH_LIMIT, STREAMS_LIMIT, SegmentationOffload},
         results::Results,
     },
 };
 use crate::{
     measure::Direction,
     sys::{event::Event, stop::Stop},
-    traffic::tcp_stream::{End, Role},
+    traffic::stream::{End, Role},
     units::{BitRate, Bytes},
 };
 use rand::{TryRng as _, rngs::SysRng};
@@ -36,6 +39,9 @@ const FAST_LENGTH: i64 = 256 << 10;
 
 /// Bytes of a block without: as iperf3.
 const COPY_LENGTH: i64 = 128 << 10;
+
+/// Bytes of a UDP datagram where nothing tells the path's: as iperf3.
+const DATAGRAM_LENGTH: i64 = 1460;
 
 /// Which ends send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,6 +71,8 @@ pub enum Finish {
 /// What a test does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestParameters {
+    /// TCP or UDP; SCTP is refused.
+    pub transport: Transport,
     /// Streams per direction, 1 to 128.
     pub streams: u32,
     /// Which ends send.
@@ -73,7 +81,8 @@ pub struct TestParameters {
     pub finish: Finish,
     /// Warm-up before it, up to 600 s.
     pub omit: Duration,
-    /// Bytes of a write and a read, 1 to 1 MiB; iperf3's 128 KiB if `None`, or what measures best with `fast`.
+    /// Bytes of a write and a read, 1 to 1 MiB; iperf3's 128 KiB if `None`, or what measures best with `fast`. Of UDP
+    /// the bytes of each datagram, 16 to 65507; the MSS of the control connection if `None`, as iperf3.
     pub length: Option<Bytes>,
     /// Socket buffers at both ends, up to 512 MiB; the kernel's tuning if `None`.
     pub window: Option<Bytes>,
@@ -90,17 +99,23 @@ pub struct TestParameters {
     pub burst: Option<u16>,
     /// The IP TOS byte.
     pub tos: u8,
-    /// Send by sendfile, receive by MSG_TRUNC, at both ends where the server can.
+    /// Send by sendfile, receive by MSG_TRUNC, at both ends where the server can. Of UDP: let kernel and NIC cut
+    /// datagrams and put them together (UDP_SEGMENT, UDP_GRO; iperf3's `--gsro`).
     pub fast: bool,
     /// Send by sendfile alone (iperf3's `-Z`).
     pub sendfile: bool,
     /// Repeating digits as payload.
     pub repeating_payload: bool,
+    /// UDP sequence numbers of 64 bits, for more than 4 thousand million datagrams a stream.
+    pub counters_64bit: bool,
+    /// Forbid IP fragments, of UDP over IPv4.
+    pub dont_fragment: bool,
 }
 
 impl Default for TestParameters {
     fn default() -> Self {
         Self {
+            transport: Transport::Tcp,
             streams: 1,
             flow: Flow::Forward,
             finish: Finish::After(Duration::from_secs(10)),
@@ -116,12 +131,15 @@ impl Default for TestParameters {
             fast: false,
             sendfile: false,
             repeating_payload: false,
+            counters_64bit: false,
+            dont_fragment: false,
         }
     }
 }
 
 impl TestParameters {
-    /// What goes over the wire.
+    /// What goes over the wire. Where UDP datagrams have no length given, [`run`] puts in the MSS of the control
+    /// connection.
     ///
     /// # Errors
     /// Names what is out of range.
@@ -135,8 +153,15 @@ impl TestParameters {
             Finish::Bytes(bytes) => (0, integer(bytes.0), 0),
             Finish::Blocks(blocks) => (0, 0, integer(blocks)),
         };
-        let default = if self.fast { FAST_LENGTH } else { COPY_LENGTH };
+        let udp = self.transport == Transport::Udp;
+        let default = match (self.transport, self.fast) {
+            (Transport::Udp, _) => DATAGRAM_LENGTH,
+            (_, true) => FAST_LENGTH,
+            (_, false) => COPY_LENGTH,
+        };
+        let len = self.length.map_or(default, |length| integer(length.0));
         let parameters = Parameters {
+            transport: self.transport,
             omit: Some(seconds(self.omit).map_err(big)?),
             omit_micros: (self.omit.subsec_nanos() > 0).then(|| integer(self.omit.as_micros() as u64)),
             time: Some(time),
@@ -148,15 +173,19 @@ impl TestParameters {
             reverse: self.flow == Flow::Reverse,
             bidirectional: self.flow == Flow::Bidirectional,
             window: self.window.map(|window| integer(window.0)),
-            len: Some(self.length.map_or(default, |length| integer(length.0))),
+            len: Some(len),
             bandwidth: self.bitrate.map(|rate| integer(rate.0)),
             pacing_timer: Some(1000),
             burst: self.burst.map(i64::from),
             tos: (self.tos != 0).then(|| self.tos.into()),
             congestion: self.congestion.clone(),
             repeating_payload: self.repeating_payload,
-            zerocopy: (self.fast || self.sendfile).then_some(1),
-            skip_rx_copy: self.fast.then_some(1),
+            segmentation: udp.then(|| offload(len, self.fast)),
+            udp_counters_64bit: udp && self.counters_64bit,
+            dont_fragment: (udp && self.dont_fragment).then_some(1),
+            zerocopy: (!udp && (self.fast || self.sendfile)).then_some(1),
+            // Stock servers since 3.19.1 miscount UDP with it.
+            skip_rx_copy: (!udp && self.fast).then_some(1),
             client_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             ..Parameters::default()
         };
@@ -164,7 +193,13 @@ impl TestParameters {
         if !within(self.streams.into(), 1..=STREAMS_LIMIT) {
             return Err(ClientError::OutOfRange("streams", "1 to 128"));
         }
-        if !within(parameters.len.unwrap_or(0), 1..=LENGTH_LIMIT) {
+        if self.transport == Transport::Sctp {
+            return Err(ClientError::OutOfRange("transport", "TCP or UDP"));
+        }
+        if udp && !within(len, SHORTEST as i64..=LONGEST as i64) {
+            return Err(ClientError::OutOfRange("length", "16 to 65507 B"));
+        }
+        if !udp && !within(len, 1..=LENGTH_LIMIT) {
             return Err(ClientError::OutOfRange("length", "1 B to 1 MiB"));
         }
         if self.omit > Duration::from_mins(10) {
@@ -189,6 +224,39 @@ impl TestParameters {
     }
 }
 
+/// Puts in the length of UDP datagrams that the MSS of the control connection tells.
+fn set_length(parameters: &mut Parameters, mss: Option<u32>, fast: bool) {
+    if let Some(mss) = mss
+        .map(i64::from)
+        .filter(|mss| (SHORTEST as i64..=LONGEST as i64).contains(mss))
+    {
+        parameters.len = Some(mss);
+        parameters.segmentation = Some(offload(mss, fast));
+    }
+}
+
+/// The keys of `--gsro`, as 3.21 sends them.
+fn offload(length: i64, on: bool) -> SegmentationOffload {
+    let longest = LONGEST as i64;
+    if on && (1..=longest).contains(&length) {
+        SegmentationOffload {
+            gso: 1,
+            gso_dg_size: length,
+            gso_bf_size: longest / length * length,
+            gro: 1,
+            gro_bf_size: longest,
+        }
+    } else {
+        SegmentationOffload {
+            gso: 0,
+            gso_dg_size: 0,
+            gso_bf_size: longest,
+            gro: 0,
+            gro_bf_size: longest,
+        }
+    }
+}
+
 /// Where and how to run a test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientOptions {
@@ -209,6 +277,9 @@ pub struct ClientOptions {
     pub patience: Duration,
     /// The cookie; a random one if `None`.
     pub cookie: Option<Cookie>,
+    /// Ask again where the answer to the opening of a UDP stream does not come. Only for servers of ours: a stock one
+    /// takes the second for another stream, or for data.
+    pub ask_again: bool,
 }
 
 impl ClientOptions {
@@ -223,6 +294,7 @@ impl ClientOptions {
             connect_timeout: Duration::from_secs(5),
             patience: Duration::from_secs(10),
             cookie: None,
+            ask_again: false,
         }
     }
 }
@@ -326,6 +398,10 @@ pub fn run(
         |_| Ok(()),
     )
     .map_err(ClientError::Connect)?;
+    if options.test.transport == Transport::Udp && options.test.length.is_none() {
+        // As iperf3: datagrams as long as TCP's segments on this path.
+        set_length(&mut parameters, socket.tcp_mss().ok(), options.test.fast);
+    }
     let system = |what| move |error| ClientError::System(what, error);
     let address = |address: io::Result<socket2::SockAddr>| {
         address
@@ -562,6 +638,7 @@ impl Run<'_> {
                     &self.parameters,
                     self.options.sample_interval,
                     &self.wake,
+                    false,
                 ) {
                     Ok(session) => {
                         tell(session.running_event());
@@ -637,6 +714,16 @@ impl Run<'_> {
                 (Role::Send, Direction::Forward)
             };
             let id = super::wire::stream_id(index) as u32;
+            if self.parameters.transport == Transport::Udp {
+                let socket = self.open_datagrams(id)?;
+                let stream =
+                    DataStream::new(socket, role, direction).map_err(|source| ClientError::Stream {
+                        id,
+                        source: ConnectError::Failed(self.options.address, source),
+                    })?;
+                self.streams.push(stream);
+                continue;
+            }
             let (address, timeout) = (self.options.address, self.options.connect_timeout);
             let socket = link::connect(address, self.options.bind, timeout, self.stop, |socket| {
                 self.prepare(socket)
@@ -665,7 +752,10 @@ impl Run<'_> {
             option: refused.option,
             source: refused.source,
         };
-        link::set_mss(socket, &self.parameters).map_err(refused)?;
+        let udp = self.parameters.transport == Transport::Udp;
+        if !udp {
+            link::set_mss(socket, &self.parameters).map_err(refused)?;
+        }
         if let Some(window) = self.options.test.window
             && let Some(small) = link::set_window(socket, window.0).map_err(refused)?
         {
@@ -674,6 +764,9 @@ impl Run<'_> {
                 given: small.given,
                 limit: small.limit,
             });
+        }
+        if udp {
+            return link::set_datagram_options(socket, &self.parameters, address.is_ipv6()).map_err(refused);
         }
         if let Some(name) = &self.options.test.congestion {
             link::set_congestion(socket, name).map_err(refused)?;

@@ -1,7 +1,7 @@
 //! Sockets of both roles: the control connection with a deadline on everything, and options of data sockets.
 
 use super::wire::{ErrorCode, Parameters};
-use crate::sys::{event::Event, socket::set_max_pacing_rate, stop::Stop};
+use crate::sys::{event::Event, socket::set_max_pacing_rate, stop::Stop, udp::set_dont_fragment};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -9,8 +9,8 @@ use rustix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Shutdown, SocketAddr},
-    os::fd::AsFd,
+    net::{IpAddr, Shutdown, SocketAddr, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -114,11 +114,23 @@ pub(super) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) {
 
 /// Polls a control connection, an event and a stop token; an already stopped token is left out.
 pub(super) fn wait_for(link: &ControlLink, event: &Event, stop: Option<&Stop>, timeout: Option<Duration>) {
+    wait_for_any(link, event, stop, &[], timeout);
+}
+
+/// As [`wait_for`], with more descriptors.
+pub(super) fn wait_for_any(
+    link: &ControlLink,
+    event: &Event,
+    stop: Option<&Stop>,
+    others: &[BorrowedFd<'_>],
+    timeout: Option<Duration>,
+) {
     let (socket, event) = (link.socket.as_fd(), event.as_fd());
     let mut fds = vec![
         PollFd::new(&socket, PollFlags::IN),
         PollFd::new(&event, PollFlags::IN),
     ];
+    fds.extend(others.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
     let stop = stop.map(Stop::fd);
     if let Some(stop) = &stop {
         fds.push(PollFd::new(stop, PollFlags::IN));
@@ -159,6 +171,26 @@ pub enum ConnectError {
         /// The sysctl that bounds it.
         limit: &'static str,
     },
+}
+
+/// A UDP socket that is connected and set up, and doesn't block.
+pub(super) fn connect_datagrams(
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+    prepare: impl FnOnce(&Socket) -> Result<(), ConnectError>,
+) -> Result<UdpSocket, ConnectError> {
+    let failed = |error: io::Error| ConnectError::Failed(address, error);
+    let socket =
+        Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).map_err(failed)?;
+    if let Some(bind) = bind {
+        socket
+            .bind(&SockAddr::from(SocketAddr::new(bind, 0)))
+            .map_err(failed)?;
+    }
+    prepare(&socket)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    socket.connect(&address.into()).map_err(failed)?;
+    Ok(socket.into())
 }
 
 /// Connects with a deadline, interruptibly. `prepare` sets options before the SYN.
@@ -230,6 +262,38 @@ pub(super) fn set_options(socket: &Socket, parameters: &Parameters, ipv6: bool) 
             .set_tcp_nodelay(true)
             .map_err(refused(122, "TCP_NODELAY"))?;
     }
+    set_ip_options(socket, parameters, ipv6)
+}
+
+/// Receive buffer that is asked for where datagrams come coalesced, in bytes: without it two messages fill it.
+const FAST_BUFFER: usize = 4 << 20;
+
+/// Sets on a UDP socket what its test asks for, apart from buffers that it names.
+pub(super) fn set_datagram_options(
+    socket: &Socket,
+    parameters: &Parameters,
+    ipv6: bool,
+) -> Result<(), Refused> {
+    let buffer = || refused(124, "the socket buffers");
+    let length = parameters.block();
+    if parameters.window.is_none() && parameters.segmentation.is_some_and(|offload| offload.gro != 0) {
+        // As far as net.core.rmem_max goes.
+        socket.set_recv_buffer_size(FAST_BUFFER).map_err(buffer())?;
+    }
+    if socket.recv_buffer_size().map_err(buffer())? < length {
+        socket.set_recv_buffer_size(length + 1024).map_err(buffer())?;
+    }
+    if socket.send_buffer_size().map_err(buffer())? < length {
+        socket.set_send_buffer_size(length + 1024).map_err(buffer())?;
+    }
+    if !ipv6 && parameters.dont_fragment.is_some_and(|value| value != 0) {
+        set_dont_fragment(socket).map_err(refused(145, "IP_MTU_DISCOVER"))?;
+    }
+    set_ip_options(socket, parameters, ipv6)
+}
+
+/// Sets what TCP and UDP have in common.
+fn set_ip_options(socket: &Socket, parameters: &Parameters, ipv6: bool) -> Result<(), Refused> {
     if let Some(tos) = parameters
         .tos
         .and_then(|tos| u32::try_from(tos).ok())

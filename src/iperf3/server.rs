@@ -4,6 +4,7 @@
 //! waits for makes it a stream of that test; any other makes it the control connection of a new test. So tests run
 //! side by side, and garbage or silence costs a place in the lobby for a bounded time and hurts nobody.
 
+mod door;
 mod lobby;
 mod test;
 mod watch;
@@ -15,15 +16,16 @@ use super::{
 };
 use crate::{
     sys::{event::Event, stop::Stop},
-    traffic::tcp_stream::End,
+    traffic::stream::End,
 };
+use door::Gate;
 use lobby::{Lobby, Stranger};
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
@@ -36,6 +38,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 1024;
+
+/// How many ports are tried for one that is free for TCP and UDP.
+const PORT_TRIES: u32 = 16;
 
 /// What the server prints for a test, for a client that asked for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +105,7 @@ impl Default for ServerOptions {
             sample_interval: Duration::from_millis(100),
             patience: Patience::default(),
             cookie_patience: Duration::from_secs(10),
-            tests: 64,
+            tests: 1000,
             rate_limit: None,
             data_patience: None,
             hooks: None,
@@ -256,7 +261,15 @@ impl Server {
             let bound = socket.local_addr()?.as_socket().unwrap_or(address);
             Ok((socket, bound))
         };
-        let (socket, address) = listen().map_err(|error| ServerError::Listen(address, error))?;
+        let mut tries = 0;
+        let (socket, address) = loop {
+            let (socket, bound) = listen().map_err(|error| ServerError::Listen(address, error))?;
+            tries += 1;
+            // UDP streams come in at the same port, so a port that we pick must be free for them too.
+            if address.port() != 0 || tries >= PORT_TRIES || UdpSocket::bind(bound).is_ok() {
+                break (socket, bound);
+            }
+        };
         Ok(Self {
             listener: Arc::new(socket),
             address,
@@ -279,6 +292,7 @@ impl Server {
         let wake = Arc::new(Event::new().map_err(system("make an event"))?);
         let waiting = Waiting::default();
         let (notes, inbox) = mpsc::channel();
+        let gate = Arc::new(Gate::default());
         let mut lobby = Lobby::new(self.options.cookie_patience, self.options.strangers);
         // Ends the tests when we end, also where that is after one test.
         let end = Stop::new().map_err(system("make a stop token"))?;
@@ -323,7 +337,7 @@ impl Server {
                             refuse(socket, peer, on_event);
                             continue;
                         }
-                        match self.admit(socket, peer, cookie, &waiting, &notes, &wake, &end) {
+                        match self.admit(socket, peer, cookie, &waiting, &gate, &notes, &wake, &end) {
                             Ok(thread) => {
                                 threads.insert(cookie, thread);
                                 on_event(ServerEvent::Admitted { cookie, peer });
@@ -375,6 +389,7 @@ impl Server {
         peer: SocketAddr,
         cookie: Cookie,
         waiting: &Waiting,
+        gate: &Arc<Gate>,
         notes: &mpsc::Sender<Note>,
         wake: &Arc<Event>,
         end: &Stop,
@@ -387,6 +402,7 @@ impl Server {
             listener: self.options.one_test.then(|| Arc::clone(&self.listener)),
             ipv6: peer.is_ipv6(),
             waiting: Arc::clone(waiting),
+            gate: Arc::clone(gate),
             notes: notes.clone(),
             wake_server: Arc::clone(wake),
             stop: end.clone(),

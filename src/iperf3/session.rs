@@ -1,13 +1,17 @@
 //! One running test at one end: its load, its recording, and the results made of them.
 
-use super::wire::{Cookie, Parameters, Results, StreamReport, stream_id};
+use super::wire::{
+    Cookie, Parameters, Results, StreamReport, Transport,
+    datagram::{Tally, Width},
+    stream_id,
+};
 use crate::{
-    measure::{Direction, Sample, StreamResult, ThroughputResult},
+    measure::{Direction, Sample, StreamResult, ThroughputResult, UdpResult},
     sys::{
         event::Event,
         usage::{CpuTime, cpu_time},
     },
-    traffic::tcp_stream::{End, Load, Recording, Role, Schedule, Settings},
+    traffic::stream::{Datagrams, End, Load, Recording, Role, Schedule, Settings},
 };
 use socket2::Socket;
 use std::{
@@ -17,6 +21,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// How long datagrams may be waited for that have arrived when the test ends.
+const SETTLING: Duration = Duration::from_millis(50);
 
 /// One stream's interval, as it is told while the test runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +47,8 @@ pub struct StreamEnds {
     pub descriptor: i32,
     /// Largest segment in bytes; 0 where unknown.
     pub mss: u32,
+    /// Bytes of a block; of UDP of a datagram, which is decided only when the control connection is there.
+    pub length: usize,
     /// Bytes of the send and the receive buffer; 0 where unknown.
     pub buffers: (u64, u64),
 }
@@ -87,7 +96,8 @@ pub(super) struct DataStream {
 }
 
 impl DataStream {
-    pub(super) fn new(socket: Socket, role: Role, direction: Direction) -> io::Result<Self> {
+    pub(super) fn new(socket: impl Into<Arc<Socket>>, role: Role, direction: Direction) -> io::Result<Self> {
+        let socket = socket.into();
         let address = |address: socket2::SockAddr| {
             address
                 .as_socket()
@@ -99,18 +109,24 @@ impl DataStream {
             direction,
             local: address(socket.local_addr()?)?,
             peer: address(socket.peer_addr()?)?,
-            socket: Arc::new(socket),
+            socket,
         })
     }
 }
 
 /// An address as people write it: IPv4 mapped into IPv6 as IPv4.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        // With its scope, without which a link-local one is no address.
+        IpAddr::V6(_) => address,
+    }
 }
 
-/// How a test's parameters drive its streams.
-pub(super) fn settings(parameters: &Parameters) -> Settings {
+/// How a test's parameters drive its streams. `serves` is whether we are the server.
+pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
+    let tcp = parameters.transport == Transport::Tcp;
+    let offload = parameters.segmentation;
     let positive = |value: Option<i64>| value.filter(|value| *value > 0).map(i64::unsigned_abs);
     Settings {
         length: parameters.block(),
@@ -118,16 +134,28 @@ pub(super) fn settings(parameters: &Parameters) -> Settings {
         burst: positive(parameters.burst)
             .and_then(|burst| u32::try_from(burst).ok())
             .unwrap_or(1),
-        sendfile: parameters.zerocopy.is_some_and(|value| value != 0),
-        discard: parameters.skip_rx_copy.is_some_and(|value| value != 0),
+        sendfile: tcp && parameters.zerocopy.is_some_and(|value| value != 0),
+        discard: tcp && parameters.skip_rx_copy.is_some_and(|value| value != 0),
         repeating: parameters.repeating_payload,
         limit: parameters.byte_limit(),
+        warm_up: !parameters.warm_up().is_zero(),
+        datagrams: (!tcp).then(|| Datagrams {
+            width: if parameters.udp_counters_64bit {
+                Width::Wide
+            } else {
+                Width::Narrow
+            },
+            segment: offload.is_some_and(|offload| offload.gso != 0),
+            coalesce: offload.is_some_and(|offload| offload.gro != 0),
+            answers: serves,
+        }),
     }
 }
 
 /// A running test.
 pub(super) struct Session {
     streams: Vec<DataStream>,
+    length: usize,
     load: Option<Load>,
     recording: Recording,
     began: Instant,
@@ -144,6 +172,7 @@ impl Session {
         parameters: &Parameters,
         interval: Duration,
         wake: &Arc<Event>,
+        serves: bool,
     ) -> io::Result<Self> {
         let cpu = cpu_time()?;
         let schedule = Schedule {
@@ -156,13 +185,11 @@ impl Session {
             .collect();
         let recording = Recording::new(schedule, streams.len());
         let began = Instant::now();
-        let load = Load::start(&sockets, &settings(parameters), Arc::clone(wake))?;
-        if recording.is_measuring() {
-            load.begin_counting();
-        }
+        let load = Load::start(&sockets, &settings(parameters, serves), Arc::clone(wake))?;
         Ok(Self {
-            techniques: load.techniques().clone(),
+            techniques: load.techniques(),
             streams,
+            length: parameters.block(),
             load: Some(load),
             recording,
             began,
@@ -179,6 +206,7 @@ impl Session {
                     local: stream.local,
                     peer: stream.peer,
                     descriptor: stream.socket.as_raw_fd(),
+                    length: self.length,
                     mss: stream.socket.tcp_mss().unwrap_or(0),
                     buffers: (
                         stream.socket.send_buffer_size().map_or(0, |size| size as u64),
@@ -265,10 +293,18 @@ impl Session {
             system: cpu.system.saturating_sub(self.cpu.system),
         };
         self.used = Some((used, now));
+        self.techniques = load.techniques();
         if self.recording.finish(now, load) {
             self.tell_interval(tell);
         }
         tell(TestEvent::Ended);
+    }
+
+    /// Waits a little for datagrams that arrived and are not counted yet, where the peer has stopped sending.
+    pub(super) fn settle(&self) {
+        if let (Some(load), None) = (&self.load, self.used) {
+            load.settle(SETTLING);
+        }
     }
 
     /// Closes the data connections.
@@ -299,6 +335,13 @@ impl Session {
                 retransmits,
                 self.recording.seconds(),
             );
+            if let Some((seen, base)) = self.recording.datagrams(index) {
+                report.packets = seen.packets as i64;
+                report.omitted_packets = Some(base.packets as i64);
+                report.errors = seen.lost as i64;
+                report.omitted_errors = Some(base.lost as i64);
+                report.jitter = seen.jitter;
+            }
             if let (Role::Send, Some(told)) = (stream.role, peer.and_then(|peer| peer.stream(id))) {
                 report.jitter = told.jitter;
                 report.errors = told.errors;
@@ -309,7 +352,11 @@ impl Session {
             cpu_total: percent(used.user + used.system),
             cpu_user: percent(used.user),
             cpu_system: percent(used.system),
-            sender_has_retransmits: if sends { 1 } else { -1 },
+            sender_has_retransmits: match (sends, self.is_udp()) {
+                (false, _) => -1,
+                (true, false) => 1,
+                (true, true) => 0,
+            },
             congestion_used: self.techniques.congestion.clone(),
             server_output_text: None,
             server_output_json: None,
@@ -321,6 +368,10 @@ impl Session {
     pub(super) fn knows_all(&self, peer: &Results) -> bool {
         let known = |id| (0..self.streams.len()).any(|index| stream_id(index) == id);
         peer.streams.iter().all(|stream| known(stream.id))
+    }
+
+    fn is_udp(&self) -> bool {
+        self.recording.datagrams(0).is_some()
     }
 
     /// What was measured, with what the peer told.
@@ -349,6 +400,9 @@ impl Session {
                 } else {
                     told.and_then(|told| u64::try_from(told.retransmits).ok())
                 },
+                udp: recording
+                    .datagrams(index)
+                    .map(|(seen, base)| udp_result(sends, seen, base, told)),
                 local_address: ip(stream.local),
                 peer_address: ip(stream.peer),
                 samples: recording.samples(index).to_vec(),
@@ -360,6 +414,34 @@ impl Session {
             techniques: self.techniques.clone(),
             process_user_seconds: used.user.as_secs_f64(),
             process_system_seconds: used.system.as_secs_f64(),
+        }
+    }
+}
+
+/// The datagrams of a stream, from what we counted and what the peer told. Peers before 3.14 don't tell what of theirs
+/// was in the warm-up: then as many are taken as on our side, and of its losses none.
+fn udp_result(sends: bool, seen: Tally, base: Tally, told: Option<&StreamReport>) -> UdpResult {
+    let own = seen.packets.saturating_sub(base.packets);
+    let told_packets = told.map(|told| {
+        let omitted = told.omitted_packets.unwrap_or(base.packets as i64);
+        told.packets.saturating_sub(omitted).max(0).unsigned_abs()
+    });
+    if sends {
+        let lost = told.map_or(0, |told| {
+            told.errors.saturating_sub(told.omitted_errors.unwrap_or(0))
+        });
+        UdpResult {
+            packets: own,
+            lost: lost.max(0).unsigned_abs(),
+            out_of_order: None,
+            jitter: told.map_or(0.0, |told| told.jitter),
+        }
+    } else {
+        UdpResult {
+            packets: told_packets.filter(|packets| *packets > 0).unwrap_or(own),
+            lost: seen.lost.saturating_sub(base.lost),
+            out_of_order: Some(seen.out_of_order.saturating_sub(base.out_of_order)),
+            jitter: seen.jitter,
         }
     }
 }

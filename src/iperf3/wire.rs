@@ -6,6 +6,7 @@
 pub mod client;
 pub mod code;
 pub mod cookie;
+pub mod datagram;
 pub mod frame;
 pub mod json;
 pub mod parameters;

@@ -34,6 +34,33 @@ pub struct TcpSample {
     pub reordering: u32,
 }
 
+/// Datagrams of one interval of a UDP stream, at one end.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct UdpSample {
+    /// Datagrams sent; at the receiver, by how much the highest number seen has grown.
+    pub packets: u64,
+    /// Datagrams missing, at the receiver; below 0 where more came late than went missing.
+    pub lost: i64,
+    /// Datagrams that came late or twice, at the receiver.
+    pub out_of_order: u64,
+    /// Smoothed variation of the transit time at its end in seconds (RFC 1889 A.8), at the receiver.
+    pub jitter: f64,
+}
+
+/// Datagrams of a UDP stream over a test, warm-up excluded, put together from what both ends know.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct UdpResult {
+    /// Datagrams that the sender sent; what the receiver expected where the sender has not told.
+    pub packets: u64,
+    /// Datagrams that the receiver missed. Those lost at the very end it can't know of.
+    pub lost: u64,
+    /// Datagrams that came late or twice; `None` at the sender, which isn't told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_order: Option<u64>,
+    /// Smoothed variation of the transit time at the end in seconds (RFC 1889 A.8).
+    pub jitter: f64,
+}
+
 /// One interval of one stream, at one end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
@@ -49,6 +76,9 @@ pub struct Sample {
     /// TCP_INFO at its end; only of TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<TcpSample>,
+    /// Datagrams; only of UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpSample>,
 }
 
 /// One stream of a test, put together from what both ends know.
@@ -69,6 +99,9 @@ pub struct StreamResult {
     /// Segments sent again, warm-up excluded; `None` where the sender can't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u64>,
+    /// Datagrams; only of UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp: Option<UdpResult>,
     /// The local and the peer's address of the data connection at this end.
     pub local_address: IpAddr,
     /// The peer's address as this end saw it: at the accepting end, the source address that arrived.
@@ -147,5 +180,24 @@ impl ThroughputResult {
             .iter()
             .filter_map(|s| s.retransmits)
             .reduce(|a, b| a + b)
+    }
+
+    /// Datagrams lost in percent of those sent, over all streams; `None` where there were none.
+    pub fn loss_percent(&self) -> Option<f64> {
+        let (lost, packets) = self
+            .streams
+            .iter()
+            .filter_map(|s| s.udp)
+            .fold((0, 0), |(lost, packets), udp| {
+                (lost + udp.lost, packets + udp.packets)
+            });
+        (packets > 0).then(|| lost as f64 * 100.0 / packets as f64)
+    }
+
+    /// Jitter in seconds: the mean over all UDP streams; `None` where there are none.
+    pub fn jitter(&self) -> Option<f64> {
+        let jitters = self.streams.iter().filter_map(|s| Some(s.udp?.jitter));
+        let (sum, count) = jitters.fold((0.0, 0_u32), |(sum, count), jitter| (sum + jitter, count + 1));
+        (count > 0).then(|| sum / f64::from(count))
     }
 }

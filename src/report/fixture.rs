@@ -294,6 +294,7 @@ fn transfer(rate: f64, physics: &Physics, dice: &mut Dice) -> (ThroughputResult,
             bytes: carried,
             omitted,
             tcp: None,
+            udp: None,
         });
     }
     let retransmits = (physics.retransmits * dice.around(0.6)).max(0.0) as u64;
@@ -306,6 +307,7 @@ fn transfer(rate: f64, physics: &Physics, dice: &mut Dice) -> (ThroughputResult,
             seconds: 2.0,
             total_bytes: total,
             retransmits: Some(retransmits),
+            udp: None,
             local_address: "10.244.0.66".parse().unwrap(),
             peer_address: "10.244.0.2".parse().unwrap(),
             samples,

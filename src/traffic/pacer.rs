@@ -26,6 +26,25 @@ impl Pacer {
             self.start + nanos as u64
         }
     }
+
+    /// Bytes that may have been sent before `now`.
+    pub const fn allowance(&self, now: u64) -> u64 {
+        let bytes = now.saturating_sub(self.start) as u128 * self.bits_per_second as u128 / 8_000_000_000;
+        if bytes > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            bytes as u64
+        }
+    }
+
+    /// Forgives what is overdue by more than `most` nanoseconds after `sent` bytes, so that a long stall is not
+    /// followed by a burst as long.
+    pub const fn forgive(&mut self, sent: u64, now: u64, most: u64) {
+        let overdue = now.saturating_sub(self.due(sent));
+        if overdue > most {
+            self.start += overdue - most;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -39,6 +58,20 @@ mod tests {
         assert_eq!(pacer.due(0), 5);
         assert_eq!(pacer.due(1_000_000), 1_000_000_005);
         assert_eq!(Pacer::new(1, 0).due(u64::MAX), u64::MAX);
+        assert_eq!(
+            (pacer.allowance(0), pacer.allowance(1_000_000_005)),
+            (0, 1_000_000)
+        );
+        assert_eq!(Pacer::new(u64::MAX, 0).allowance(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_long_stall_is_forgiven_down_to_what_is_bearable() {
+        let mut pacer = Pacer::new(8_000_000, 0);
+        pacer.forgive(1000, 1_100_000, 200_000);
+        assert_eq!(pacer.due(1000), 1_000_000);
+        pacer.forgive(1000, 5_000_000, 200_000);
+        assert_eq!(pacer.due(1000), 4_800_000);
     }
 
     proptest! {

@@ -47,6 +47,7 @@ fn sampled(rates: &[f64]) -> Trial {
             bytes: (rate * 1e5) as u64,
             omitted: index < 5,
             tcp: None,
+            udp: None,
         })
         .collect();
     trial

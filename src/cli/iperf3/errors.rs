@@ -6,7 +6,7 @@ use crate::iperf3::{
     server::TestError,
     wire::{ErrorCode, client, server},
 };
-use crate::traffic::tcp_stream::End;
+use crate::traffic::stream::End;
 use std::{error::Error, io};
 
 fn code(number: i32) -> String {

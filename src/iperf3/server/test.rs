@@ -1,7 +1,9 @@
 //! One test at the server, on a thread of its own.
 
 use super::{
-    GOODBYE, Note, ServerEvent, ServerOptions, ServerOutput, ServerReport, TestError, Waiting, lock,
+    GOODBYE, Note, ServerEvent, ServerOptions, ServerOutput, ServerReport, TestError, Waiting,
+    door::{Door, Gate},
+    lock,
     watch::Watch,
 };
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     },
     measure::Direction,
     sys::{event::Event, stop::Stop},
-    traffic::tcp_stream::{End, Role},
+    traffic::stream::{End, Role},
 };
 use socket2::Socket;
 use std::{
@@ -28,6 +30,9 @@ use std::{
 
 /// How long a broken stream waits for the client's word about it on the control connection.
 const EXPLANATION: Duration = Duration::from_secs(1);
+
+/// How long a test may wait for its turn to open UDP streams.
+const LINE: Duration = Duration::from_mins(1);
 
 /// Streams that arrived for a test.
 #[derive(Debug)]
@@ -72,6 +77,7 @@ pub(super) struct Test {
     pub(super) listener: Option<Arc<Socket>>,
     pub(super) ipv6: bool,
     pub(super) waiting: Waiting,
+    pub(super) gate: Arc<Gate>,
     pub(super) notes: mpsc::Sender<Note>,
     pub(super) wake_server: Arc<Event>,
     pub(super) stop: Stop,
@@ -87,8 +93,9 @@ enum Ended {
 impl Test {
     pub(super) fn run(self) {
         let cookie = self.cookie;
-        let (waiting, notes, wake) = (
+        let (waiting, gate, notes, wake) = (
             Arc::clone(&self.waiting),
+            Arc::clone(&self.gate),
             self.notes.clone(),
             Arc::clone(&self.wake_server),
         );
@@ -98,6 +105,7 @@ impl Test {
             Err(error) => Err(TestError::System("make an event", error)),
         };
         lock(&waiting).remove(&cookie);
+        gate.leave(cookie);
         // The accept loop outlives its tests.
         let _ = notes.send(Note::Over(
             cookie,
@@ -124,6 +132,8 @@ impl Test {
             began: Instant::now(),
             parameters: Parameters::default(),
             arrivals: None,
+            door: None,
+            in_line: None,
             streams: Vec::new(),
             session: None,
             peer: None,
@@ -210,6 +220,10 @@ struct Run {
     began: Instant,
     parameters: Parameters,
     arrivals: Option<Arc<Arrivals>>,
+    /// Where UDP streams come in, while they do.
+    door: Option<Door>,
+    /// Since when it waits to open UDP streams.
+    in_line: Option<Instant>,
     streams: Vec<DataStream>,
     session: Option<Session>,
     peer: Option<Results>,
@@ -217,6 +231,7 @@ struct Run {
     broken: Option<(Instant, u32, End)>,
     wake: Arc<Event>,
     watch: Watch,
+    /// The control connection's ends: local, peer.
     control: (SocketAddr, SocketAddr),
 }
 
@@ -252,8 +267,14 @@ impl Run {
                 continue;
             }
             match self.machine.phase() {
+                Phase::Preparing => {
+                    if let Some(input) = self.stand_in_line() {
+                        self.machine.handle(self.now(), input);
+                        continue;
+                    }
+                }
                 Phase::Accepting => {
-                    if let Err(code) = self.take_arrivals() {
+                    if let Err(code) = self.take_arrivals().and_then(|()| self.take_datagrams()) {
                         self.machine.handle(self.now(), Input::Refuse(code));
                         continue;
                     }
@@ -261,6 +282,7 @@ impl Run {
                         if let Some(arrivals) = &self.arrivals {
                             arrivals.close();
                         }
+                        self.leave_gate();
                         self.machine.handle(self.now(), Input::StreamsAccepted);
                         continue;
                     }
@@ -299,7 +321,8 @@ impl Run {
                 _ => {}
             }
             let stop = (!self.interrupted).then_some(&self.test.stop);
-            link::wait_for(&self.test.link, &self.wake, stop, self.timeout());
+            let fds = self.door.as_ref().map(Door::fds).unwrap_or_default();
+            link::wait_for_any(&self.test.link, &self.wake, stop, &fds, self.timeout());
             self.wake.clear();
             self.listen();
         }
@@ -320,6 +343,14 @@ impl Run {
         if let Some((since, ..)) = self.broken {
             at_most(EXPLANATION.saturating_sub(since.elapsed()));
         }
+        if let Some(since) = self.in_line {
+            at_most(LINE.saturating_sub(since.elapsed()));
+        }
+        if self.door.is_some()
+            && let Some(deadline) = self.test.gate.deadline()
+        {
+            at_most(deadline.saturating_duration_since(Instant::now()));
+        }
         timeout
     }
 
@@ -329,6 +360,12 @@ impl Run {
             let received = self.test.link.receive(&mut buffer);
             let now = self.now();
             match received {
+                // Nothing has a place here, and it may be any amount.
+                Received::Bytes(_) if self.in_line.is_some() => {
+                    let code = ErrorCode::new(ErrorCode::MESSAGE);
+                    self.machine.handle(now, Input::Refuse(code));
+                    break;
+                }
                 Received::Bytes(count) => {
                     self.machine
                         .handle(now, Input::Bytes(buffer.get(..count).unwrap_or_default()));
@@ -368,11 +405,12 @@ impl Run {
                 }
             }
             Action::Prepare(parameters) => {
-                let input = match self.prepare(*parameters) {
-                    Ok(()) => Input::Prepared,
-                    Err(code) => Input::Refuse(code),
-                };
-                self.machine.handle(self.now(), input);
+                match self.prepare(*parameters) {
+                    // Streams of datagrams can come only when it is their turn.
+                    Ok(()) if self.in_line.is_some() => {}
+                    Ok(()) => self.machine.handle(self.now(), Input::Prepared),
+                    Err(code) => self.machine.handle(self.now(), Input::Refuse(code)),
+                }
             }
             Action::Run => {
                 let streams = std::mem::take(&mut self.streams);
@@ -381,6 +419,7 @@ impl Run {
                     &self.parameters,
                     self.test.options.sample_interval,
                     &self.wake,
+                    true,
                 ) {
                     Ok(session) => {
                         self.test.tell(session.running_event());
@@ -394,6 +433,9 @@ impl Run {
                 }
             }
             Action::End => {
+                if let Some(session) = &self.session {
+                    session.settle();
+                }
                 self.finish_session();
                 if let Some(session) = &mut self.session {
                     session.close();
@@ -430,11 +472,16 @@ impl Run {
     }
 
     fn prepare(&mut self, parameters: Parameters) -> Result<(), ErrorCode> {
-        if parameters.transport != Transport::Tcp || parameters.mptcp {
+        if parameters.transport == Transport::Sctp || parameters.mptcp {
             return Err(ErrorCode::new(ErrorCode::UNIMPLEMENTED));
         }
         if let Some(hooks) = &self.test.options.hooks {
             (hooks.admit)(&parameters)?;
+        }
+        if parameters.transport == Transport::Udp {
+            self.in_line = Some(Instant::now());
+            self.accepted(parameters);
+            return Ok(());
         }
         // On a listener of our own, options can be set where they take part in the handshake.
         if let Some(listener) = &self.test.listener {
@@ -448,6 +495,11 @@ impl Run {
         });
         self.arrivals = Some(Arc::clone(&arrivals));
         lock(&self.test.waiting).insert(self.test.cookie, arrivals);
+        self.accepted(parameters);
+        Ok(())
+    }
+
+    fn accepted(&mut self, parameters: Parameters) {
         let accepted = ServerEvent::Accepted {
             cookie: self.test.cookie,
             parameters: Box::new(parameters.clone()),
@@ -455,6 +507,59 @@ impl Run {
         self.parameters = parameters;
         let _ = self.test.notes.send(Note::Event(accepted));
         let _ = self.test.notes.send(Note::Begun);
+    }
+
+    /// Waits to open UDP streams; what to tell the machine once that is decided.
+    fn stand_in_line(&mut self) -> Option<Input<'static>> {
+        let since = self.in_line?;
+        if self.test.gate.enter(self.test.cookie, &self.wake) {
+            self.in_line = None;
+            Some(match Door::open(self.control.0, self.control.1.ip()) {
+                Ok(door) => {
+                    self.door = Some(door);
+                    Input::Prepared
+                }
+                Err(code) => {
+                    self.leave_gate();
+                    Input::Refuse(code)
+                }
+            })
+        } else if since.elapsed() >= LINE {
+            self.leave_gate();
+            Some(Input::Refuse(ErrorCode::new(ErrorCode::ACCESS_DENIED)))
+        } else {
+            None
+        }
+    }
+
+    fn leave_gate(&mut self) {
+        self.in_line = None;
+        self.door = None;
+        self.test.gate.leave(self.test.cookie);
+    }
+
+    /// Takes UDP streams that have come.
+    fn take_datagrams(&mut self) -> Result<(), ErrorCode> {
+        let Some(door) = &mut self.door else {
+            return Ok(());
+        };
+        door.answer_again();
+        while self.streams.len() < self.parameters.total_streams()
+            && let Some(socket) = door.accept(&self.parameters)?
+        {
+            let (role, direction) = role(self.streams.len(), &self.parameters);
+            let stream = DataStream::new(socket, role, direction)
+                .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
+            self.streams.push(stream);
+        }
+        let late = self
+            .test
+            .gate
+            .deadline()
+            .is_some_and(|deadline| Instant::now() >= deadline);
+        if late && self.streams.len() < self.parameters.total_streams() {
+            return Err(ErrorCode::new(ErrorCode::STREAM_ACCEPT));
+        }
         Ok(())
     }
 
@@ -475,12 +580,7 @@ impl Run {
                 tracing::warn!(name, error = %refused.source, "the client's congestion control was refused");
             }
             link::set_options(&socket, &self.parameters, self.test.ipv6).map_err(|refused| refused.code)?;
-            // In bidir the first half receives, the second sends.
-            let (role, direction) = if self.parameters.reverse || index >= self.parameters.streams() {
-                (Role::Send, Direction::Reverse)
-            } else {
-                (Role::Receive, Direction::Forward)
-            };
+            let (role, direction) = role(index, &self.parameters);
             let stream = DataStream::new(socket, role, direction)
                 .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
             self.streams.push(stream);
@@ -489,7 +589,16 @@ impl Run {
     }
 }
 
-fn set_window(socket: &Socket, parameters: &Parameters) -> Result<(), ErrorCode> {
+/// What a stream does, by the order in which it came: in bidir the first half receives, the second sends.
+fn role(index: usize, parameters: &Parameters) -> (Role, Direction) {
+    if parameters.reverse || index >= parameters.streams() {
+        (Role::Send, Direction::Reverse)
+    } else {
+        (Role::Receive, Direction::Forward)
+    }
+}
+
+pub(super) fn set_window(socket: &Socket, parameters: &Parameters) -> Result<(), ErrorCode> {
     match parameters
         .window
         .and_then(|window| u64::try_from(window).ok())

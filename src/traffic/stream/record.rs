@@ -1,7 +1,10 @@
 //! Turning counters into intervals: a sample of every stream at each tick, a baseline where the warm-up ends.
 
 use super::Load;
-use crate::measure::{Sample, TcpSample};
+use crate::{
+    iperf3::wire::datagram::Tally,
+    measure::{Sample, TcpSample, UdpSample},
+};
 use std::time::Duration;
 
 /// When samples are taken.
@@ -19,6 +22,8 @@ struct Track {
     base_bytes: u64,
     base_retransmits: u64,
     last: Option<TcpSample>,
+    seen: Option<Tally>,
+    base: Option<Tally>,
     samples: Vec<Sample>,
 }
 
@@ -72,16 +77,29 @@ impl Recording {
         for (index, track) in self.tracks.iter_mut().enumerate() {
             let bytes = load.bytes(index);
             track.last = load.tcp_sample(index).or(track.last);
+            let tally = load.datagrams(index);
+            let udp = tally.map(|tally| {
+                let before = track.seen.unwrap_or_default();
+                UdpSample {
+                    packets: tally.packets.saturating_sub(before.packets),
+                    lost: tally.lost.cast_signed().saturating_sub(before.lost.cast_signed()),
+                    out_of_order: tally.out_of_order.saturating_sub(before.out_of_order),
+                    jitter: tally.jitter,
+                }
+            });
+            track.seen = tally;
             track.samples.push(Sample {
                 end: now.as_secs_f64(),
                 seconds,
                 bytes: bytes - track.seen_bytes,
                 omitted,
                 tcp: track.last,
+                udp,
             });
             track.seen_bytes = bytes;
             if ends_omit {
                 track.base_bytes = bytes;
+                track.base = tally;
                 track.base_retransmits = track.last.map_or(0, |tcp| tcp.retransmits);
             }
         }
@@ -120,6 +138,12 @@ impl Recording {
                 before.seconds += last.seconds;
                 before.bytes += last.bytes;
                 before.tcp = last.tcp;
+                before.udp = before.udp.zip(last.udp).map(|(before, last)| UdpSample {
+                    packets: before.packets + last.packets,
+                    lost: before.lost.saturating_add(last.lost),
+                    out_of_order: before.out_of_order + last.out_of_order,
+                    jitter: last.jitter,
+                });
             } else {
                 track.samples.push(last);
                 alone = true;
@@ -157,6 +181,18 @@ impl Recording {
         let track = self.tracks.get(index)?;
         self.base?;
         Some(track.last?.retransmits.saturating_sub(track.base_retransmits))
+    }
+
+    /// What a UDP stream has counted, warm-up included, and what of it before the warm-up ended (so far, in it).
+    pub fn datagrams(&self, index: usize) -> Option<(Tally, Tally)> {
+        let track = self.tracks.get(index)?;
+        let seen = track.seen?;
+        let base = if self.base.is_some() {
+            track.base.unwrap_or_default()
+        } else {
+            seen
+        };
+        Some((seen, base))
     }
 
     /// A stream's last sample.

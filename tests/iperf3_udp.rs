@@ -1,0 +1,375 @@
+//! UDP tests over loopback: our client and server against a stock iperf3 (Debian's 3.12 or any other in the path),
+//! against each other, and against peers that lose, repeat and forge.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test: a failure panics, a skip is told"
+)]
+
+use encapbench::{
+    iperf3::{
+        TestOutcome,
+        client::{self, ClientOptions, Finish, Flow, TestParameters},
+        server::{Server, ServerEvent, ServerOptions, ServerReport},
+        wire::Transport,
+    },
+    measure::Direction,
+    sys::stop::Stop,
+    units::{BitRate, Bytes},
+};
+use std::{
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Whether there is a stock iperf3; says so loudly where not.
+fn stock() -> bool {
+    let there = Command::new("iperf3")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !there {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "iperf3 is not installed, and CI must have it"
+        );
+        eprintln!("SKIPPED: iperf3 is not installed: nothing was tested against a stock peer");
+    }
+    there
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// A stock server for one test, killed when dropped.
+struct StockServer {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl StockServer {
+    fn start() -> Self {
+        let free = TcpListener::bind(loopback(0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut child = Command::new("iperf3")
+            .args(["-s", "-1", "--forceflush", "-B", "127.0.0.1", "-p"])
+            .arg(port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(
+            lines.any(|line| line.unwrap().contains("Server listening")),
+            "the stock server did not start"
+        );
+        // It must be read on, or the server blocks.
+        thread::spawn(move || lines.for_each(drop));
+        Self {
+            child,
+            address: loopback(port),
+        }
+    }
+}
+
+impl Drop for StockServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn udp() -> TestParameters {
+    TestParameters {
+        transport: Transport::Udp,
+        finish: Finish::After(SECOND),
+        bitrate: Some(BitRate(5_000_000)),
+        length: Some(Bytes(1200)),
+        ..TestParameters::default()
+    }
+}
+
+fn run(address: SocketAddr, test: TestParameters) -> TestOutcome {
+    let options = ClientOptions {
+        test,
+        ..ClientOptions::new(address)
+    };
+    client::run(&options, &Stop::new().unwrap(), &mut |_| {}).unwrap()
+}
+
+/// Our client against a stock server.
+fn against_stock(test: TestParameters) -> Option<TestOutcome> {
+    if !stock() {
+        return None;
+    }
+    let server = StockServer::start();
+    Some(run(server.address, test))
+}
+
+/// Our server for one test, on a thread.
+fn our_server() -> (SocketAddr, mpsc::Receiver<ServerReport>) {
+    let options = ServerOptions {
+        one_test: true,
+        ..ServerOptions::default()
+    };
+    let server = Server::bind(loopback(0), options).unwrap();
+    let address = server.local_addr();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        server
+            .serve(&Stop::new().unwrap(), &mut |event| {
+                if let ServerEvent::Finished(report) = event {
+                    let _ = sender.send(*report);
+                }
+            })
+            .unwrap();
+    });
+    (address, receiver)
+}
+
+/// A stock client against our server: its JSON and our report.
+fn stock_client(arguments: &[&str]) -> Option<(serde_json::Value, TestOutcome)> {
+    if !stock() {
+        return None;
+    }
+    let (address, reports) = our_server();
+    let Output { stdout, status, .. } = Command::new("iperf3")
+        .args(["-u", "-c", "127.0.0.1", "-J", "-p", &address.port().to_string()])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
+    assert!(status.success() && json.get("error").is_none(), "{json:#}");
+    let report = reports.recv_timeout(Duration::from_secs(10)).unwrap();
+    Some((json, report.outcome.unwrap()))
+}
+
+/// Our client against our server: both outcomes.
+fn both_ours(test: TestParameters) -> (TestOutcome, TestOutcome) {
+    let (address, reports) = our_server();
+    let client = run(address, test);
+    let server = reports.recv_timeout(Duration::from_secs(10)).unwrap();
+    (client, server.outcome.unwrap())
+}
+
+/// What must hold of every good outcome with datagrams of 1200 bytes at 5 Mbit/s for a second.
+fn check(outcome: &TestOutcome, forward: usize, reverse: usize) {
+    let result = &outcome.result;
+    assert_eq!(result.streams.len(), forward + reverse);
+    for (index, stream) in result.streams.iter().enumerate() {
+        let direction = if index < forward {
+            Direction::Forward
+        } else {
+            Direction::Reverse
+        };
+        assert_eq!(stream.direction, direction);
+        let udp = stream.udp.unwrap();
+        // 521 datagrams are due.
+        assert!((470..580).contains(&udp.packets), "{udp:?}");
+        assert!(udp.lost < 50 && udp.jitter > 0.0 && udp.jitter < 0.1, "{udp:?}");
+        assert_eq!(stream.sent_bytes, udp.packets * 1200);
+        assert_eq!(stream.received_bytes % 1200, 0);
+        assert!(stream.received_bytes > 400 * 1200, "{stream:?}");
+        assert_eq!(stream.retransmits, None);
+        let sampled: u64 = stream.samples.iter().map(|sample| sample.bytes).sum();
+        assert_eq!(sampled, stream.total_bytes);
+        assert!(stream.samples.iter().all(|sample| sample.tcp.is_none()));
+        assert!(stream.samples.last().unwrap().udp.is_some());
+    }
+    assert!(result.loss_percent().unwrap() < 10.0 && result.jitter().unwrap() > 0.0);
+    assert!(!outcome.interrupted && outcome.peer.is_some());
+}
+
+#[test]
+fn client_sends() {
+    let Some(outcome) = against_stock(udp()) else {
+        return;
+    };
+    check(&outcome, 1, 0);
+    assert_eq!(outcome.own.sender_has_retransmits, 0);
+    assert_eq!(outcome.result.techniques.send, "sendmmsg");
+}
+
+#[test]
+fn client_receives_on_two_streams_with_wide_counters() {
+    let test = TestParameters {
+        flow: Flow::Reverse,
+        streams: 2,
+        counters_64bit: true,
+        ..udp()
+    };
+    let Some(outcome) = against_stock(test) else {
+        return;
+    };
+    check(&outcome, 0, 2);
+    assert_eq!(outcome.own.sender_has_retransmits, -1);
+    assert_eq!(outcome.result.techniques.receive, "recvmmsg");
+}
+
+#[test]
+fn client_does_both_on_two_streams() {
+    let test = TestParameters {
+        flow: Flow::Bidirectional,
+        streams: 2,
+        fast: true,
+        ..udp()
+    };
+    let Some(outcome) = against_stock(test) else {
+        return;
+    };
+    check(&outcome, 2, 2);
+    assert_eq!(outcome.result.techniques.send, "udp_segment");
+    assert_eq!(outcome.result.techniques.receive, "udp_gro");
+}
+
+#[test]
+fn client_omits() {
+    for flow in [Flow::Forward, Flow::Reverse] {
+        let test = TestParameters {
+            omit: SECOND,
+            flow,
+            ..udp()
+        };
+        let Some(outcome) = against_stock(test) else {
+            return;
+        };
+        check(
+            &outcome,
+            usize::from(flow == Flow::Forward),
+            usize::from(flow == Flow::Reverse),
+        );
+        let own = outcome.own.streams[0];
+        // Cumulative, with what the warm-up had beside it.
+        assert!((950..1150).contains(&own.packets), "{own:?}");
+        assert!((450..600).contains(&own.omitted_packets.unwrap()));
+        assert_eq!(own.bytes, (own.packets - own.omitted_packets.unwrap()) * 1200);
+    }
+}
+
+#[test]
+fn client_ends_by_bytes_and_by_blocks() {
+    let test = TestParameters {
+        finish: Finish::Blocks(300),
+        ..udp()
+    };
+    let Some(outcome) = against_stock(test) else {
+        return;
+    };
+    assert_eq!(outcome.result.streams[0].sent_bytes, 360_000);
+    let unlimited = TestParameters {
+        finish: Finish::Bytes(Bytes(1_000_000)),
+        bitrate: None,
+        fast: true,
+        ..udp()
+    };
+    let (client, server) = both_ours(unlimited);
+    assert_eq!(client.own.streams[0].packets, 834);
+    assert_eq!(client.result.streams[0].sent_bytes, 834 * 1200);
+    assert_eq!(server.result.streams[0].udp.unwrap().packets, 834);
+}
+
+#[test]
+fn server_receives_sends_and_does_both() {
+    let Some((json, outcome)) = stock_client(&["-t", "1", "-b", "5M", "-l", "1200"]) else {
+        return;
+    };
+    check(&outcome, 1, 0);
+    let stream = &outcome.result.streams[0];
+    let told = &json["end"]["streams"][0]["udp"];
+    assert_eq!(told["packets"].as_u64(), Some(stream.udp.unwrap().packets));
+    assert_eq!(told["lost_packets"].as_u64(), Some(stream.udp.unwrap().lost));
+    let jitter = stream.udp.unwrap().jitter * 1000.0;
+    assert!((told["jitter_ms"].as_f64().unwrap() - jitter).abs() < 1e-6);
+    let options = [
+        "-t",
+        "1",
+        "-b",
+        "5M",
+        "-l",
+        "1200",
+        "-R",
+        "--udp-counters-64bit",
+        "-P",
+        "2",
+    ];
+    let Some((json, outcome)) = stock_client(&options) else {
+        return;
+    };
+    check(&outcome, 0, 2);
+    assert!(json["end"]["sum"]["lost_percent"].as_f64().unwrap() < 10.0);
+    let Some((_, outcome)) = stock_client(&["-t", "1", "-b", "5M", "-l", "1200", "--bidir", "-P", "2"])
+    else {
+        return;
+    };
+    check(&outcome, 2, 2);
+}
+
+#[test]
+fn server_omits() {
+    for options in [&["-O", "1"][..], &["-O", "1", "-R"]] {
+        let all = [&["-t", "1", "-b", "5M", "-l", "1200"], options].concat();
+        let Some((json, outcome)) = stock_client(&all) else {
+            return;
+        };
+        let reverse = options.contains(&"-R");
+        check(&outcome, usize::from(!reverse), usize::from(reverse));
+        assert!(outcome.own.streams[0].omitted_packets.unwrap() > 400);
+        let seconds = json["end"]["sum"]["seconds"].as_f64().unwrap();
+        assert!((0.9..1.2).contains(&seconds), "{seconds}");
+    }
+}
+
+#[test]
+fn server_serves_default_lengths_bursts_and_limits() {
+    // The default is 1 Mbit/s of datagrams as long as the MSS.
+    let Some((_, outcome)) = stock_client(&["-t", "1"]) else {
+        return;
+    };
+    assert!(outcome.result.streams[0].received_bytes > 100_000);
+    let Some((_, outcome)) = stock_client(&["-k", "300", "-b", "0", "-l", "16"]) else {
+        return;
+    };
+    assert!(outcome.result.streams[0].received_bytes >= 300 * 16);
+    let options = [
+        "-t", "1", "-b", "5M/50", "-l", "1200", "-R", "-w", "128K", "-S", "32",
+    ];
+    let Some((_, outcome)) = stock_client(&options) else {
+        return;
+    };
+    check(&outcome, 0, 1);
+    let Some((_, outcome)) = stock_client(&["-n", "500K", "-b", "5M", "-l", "1200", "-R"]) else {
+        return;
+    };
+    assert!(outcome.result.streams[0].sent_bytes >= 500 << 10);
+}
+
+#[test]
+fn both_ends_agree() {
+    for fast in [false, true] {
+        let test = TestParameters {
+            flow: Flow::Bidirectional,
+            omit: Duration::from_millis(250),
+            dont_fragment: true,
+            fast,
+            ..udp()
+        };
+        let (client, server) = both_ours(test);
+        check(&client, 1, 1);
+        check(&server, 1, 1);
+        for (ours, theirs) in client.result.streams.iter().zip(&server.result.streams) {
+            let (ours, theirs) = (ours.udp.unwrap(), theirs.udp.unwrap());
+            assert_eq!((ours.packets, ours.lost), (theirs.packets, theirs.lost));
+            assert!((ours.jitter - theirs.jitter).abs() < 1e-9);
+            assert!(ours.out_of_order.is_some() != theirs.out_of_order.is_some());
+        }
+    }
+}
