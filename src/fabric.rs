@@ -1,5 +1,7 @@
 //! What provides places and launches workers in them.
 
+#[cfg(not(feature = "lab"))]
+pub mod absent;
 #[cfg(feature = "lab")]
 pub mod lab;
 

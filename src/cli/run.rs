@@ -3,7 +3,7 @@
 use super::{Exit, Failure, progress::Progress, publish::Published, scenario_args::ScenarioArgs};
 use crate::{
     coordinator::{Coordinator, Ended, RunError, wanted_congestion},
-    fabric::{Fabric, FabricError, lab},
+    fabric::{Fabric, FabricError},
     measure::machine,
     run::{CongestionChoice, Event, Folder, Manifest, Recorded, Trial},
     scenario::{self, Plan},
@@ -59,12 +59,7 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         None => args.scenario.plan()?,
     };
     // Before any thread: the kernel refuses a user namespace to a process that has two.
-    let mut fabric = match &plan.scenario.fabric {
-        scenario::Fabric::Lab(spec) => {
-            lab::enter_user_namespace().map_err(|error| FabricError::Unable(error.to_string()))?;
-            lab::LabFabric::new(&plan.scenario.name, spec, &plan.cases)?
-        }
-    };
+    let mut fabric = lab(&plan)?;
     let mut start = match resumed {
         Some((folder, Recorded { manifest, trials, .. })) => Start {
             plan,
@@ -107,6 +102,27 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
             &published.gates,
         ),
     })
+}
+
+/// The plan's lab, with the rights that it needs.
+#[cfg(feature = "lab")]
+fn lab(plan: &Plan) -> Result<impl Fabric + use<>, Failure> {
+    use crate::{
+        fabric::lab::{LabFabric, enter_user_namespace},
+        worker::protocol::chain,
+    };
+    let scenario::Fabric::Lab(spec) = &plan.scenario.fabric;
+    enter_user_namespace().map_err(|error| FabricError::Unable(chain(&error)))?;
+    Ok(LabFabric::new(&plan.scenario.name, spec, &plan.cases)?)
+}
+
+/// The plan's lab: this encapbench has none.
+#[cfg(not(feature = "lab"))]
+fn lab(plan: &Plan) -> Result<impl Fabric + use<>, Failure> {
+    let scenario::Fabric::Lab(_) = &plan.scenario.fabric;
+    Err::<crate::fabric::absent::AbsentFabric, _>(Failure::Fabric(FabricError::Unable(
+        "this encapbench was built without the lab: build it with `--features lab`".to_owned(),
+    )))
 }
 
 /// Makes the run folder of a new run.
