@@ -11,19 +11,19 @@ use encapbench::{
         TestOutcome,
         client::{self, ClientOptions, Finish, Flow, TestParameters},
         server::{Server, ServerEvent, ServerOptions, ServerReport},
-        wire::Transport,
+        wire::{Cookie, Transport, frame::frame},
     },
     measure::Direction,
     sys::stop::Stop,
     units::{BitRate, Bytes},
 };
 use std::{
-    io::{BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -372,4 +372,241 @@ fn both_ends_agree() {
             assert!(ours.out_of_order.is_some() != theirs.out_of_order.is_some());
         }
     }
+}
+
+/// Our server for any number of tests, stopped by the token.
+fn open_server(stop: &Stop) -> (SocketAddr, thread::JoinHandle<usize>) {
+    let server = Server::bind(loopback(0), ServerOptions::default()).unwrap();
+    let address = server.local_addr();
+    let stop = stop.clone();
+    let thread = thread::spawn(move || {
+        let mut good = 0;
+        server
+            .serve(&stop, &mut |event| {
+                if let ServerEvent::Finished(report) = event {
+                    good += usize::from(report.outcome.is_ok());
+                }
+            })
+            .unwrap();
+        good
+    });
+    (address, thread)
+}
+
+#[test]
+fn a_hundred_stock_clients_at_once() {
+    if !stock() {
+        return;
+    }
+    let stop = Stop::new().unwrap();
+    let (address, server) = open_server(&stop);
+    let mut clients: Vec<_> = (0..100)
+        .map(|index| {
+            let mut command = Command::new("iperf3");
+            command.args(["-c", "127.0.0.1", "-t", "1", "-b", "1M", "-J", "-p"]);
+            command.arg(address.port().to_string());
+            match index % 4 {
+                0 => command.args(["-u", "-l", "1000"]),
+                1 => command.args(["-u", "-l", "1000", "-R", "-P", "2"]),
+                2 => command.args(["-l", "4K"]),
+                _ => command.args(["-u", "-l", "1000", "--bidir"]),
+            };
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let statuses: Vec<_> = clients.iter_mut().map(|client| client.wait().unwrap()).collect();
+    stop.stop();
+    assert_eq!(statuses.iter().filter(|status| status.success()).count(), 100);
+    assert_eq!(server.join().unwrap(), 100);
+}
+
+/// A UDP test by hand up to CREATE_STREAMS: its control connection.
+fn by_hand(address: SocketAddr, letter: u8) -> TcpStream {
+    let mut control = TcpStream::connect(address).unwrap();
+    control.set_read_timeout(Some(10 * SECOND)).unwrap();
+    control
+        .write_all(Cookie::from_random([letter; 36]).as_bytes())
+        .unwrap();
+    let mut state = [0];
+    control.read_exact(&mut state).unwrap();
+    assert_eq!(state, [9]);
+    let parameters = r#"{"udp":true,"omit":0,"time":1,"parallel":2,"len":1000,"bandwidth":1000000}"#;
+    control.write_all(&frame(parameters)).unwrap();
+    control
+}
+
+#[test]
+fn a_test_that_stalls_holds_up_others_for_two_seconds_at_most() {
+    let stop = Stop::new().unwrap();
+    let (address, server) = open_server(&stop);
+    let mut staller = by_hand(address, 1);
+    let mut state = [0];
+    staller.read_exact(&mut state).unwrap();
+    assert_eq!(state, [10], "CREATE_STREAMS");
+    // It opens one of its two streams, and then only pretends to go on.
+    let pretends = UdpSocket::bind(loopback(0)).unwrap();
+    pretends.connect(address).unwrap();
+    let began = Instant::now();
+    let (finished, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let pretends = &pretends;
+        scope.spawn(move || {
+            while over.recv_timeout(Duration::from_millis(50)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = pretends.send(b"9876");
+            }
+        });
+        let outcome = run(
+            address,
+            TestParameters {
+                finish: Finish::After(Duration::from_millis(200)),
+                ..udp()
+            },
+        );
+        assert!(outcome.result.streams[0].received_bytes > 0);
+        drop(finished);
+    });
+    let took = began.elapsed();
+    assert!(took >= SECOND, "it waited for its turn: {took:?}");
+    assert!(took < 9 * SECOND, "it waited for no more than its turn: {took:?}");
+    let mut error = [0; 9];
+    staller.read_exact(&mut error).unwrap();
+    assert_eq!(error[..5], [0xfe, 0, 0, 0, 204]);
+    stop.stop();
+    assert_eq!(server.join().unwrap(), 1);
+}
+
+/// A relay of datagrams that drops the first `lost` answers of the server.
+fn losing_relay(server: SocketAddr, lost: usize) -> SocketAddr {
+    let front = UdpSocket::bind(loopback(0)).unwrap();
+    let address = front.local_addr().unwrap();
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let upstream = TcpStream::connect(server).unwrap();
+        for (mut from, mut to) in [
+            (client.try_clone().unwrap(), upstream.try_clone().unwrap()),
+            (upstream, client),
+        ] {
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+    thread::spawn(move || {
+        let back = UdpSocket::bind(loopback(0)).unwrap();
+        back.connect(server).unwrap();
+        let mut buffer = [0; 2000];
+        let (count, client) = front.recv_from(&mut buffer).unwrap();
+        front.connect(client).unwrap();
+        back.send(&buffer[..count]).unwrap();
+        let (front_too, back_too) = (front.try_clone().unwrap(), back.try_clone().unwrap());
+        thread::spawn(move || {
+            let mut buffer = [0; 2000];
+            while let Ok(count) = front_too.recv(&mut buffer) {
+                let _ = back_too.send(&buffer[..count]);
+            }
+        });
+        let mut answers = 0;
+        while let Ok(count) = back.recv(&mut buffer) {
+            answers += usize::from(count == 4);
+            if count != 4 || answers > lost {
+                let _ = front.send(&buffer[..count]);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again() {
+    for (flow, lost) in [(Flow::Forward, 1), (Flow::Reverse, 2)] {
+        let (address, reports) = our_server();
+        let relay = losing_relay(address, lost);
+        let options = ClientOptions {
+            test: TestParameters {
+                finish: Finish::After(Duration::from_millis(300)),
+                flow,
+                ..udp()
+            },
+            ask_again: true,
+            ..ClientOptions::new(relay)
+        };
+        let began = Instant::now();
+        let outcome = client::run(&options, &Stop::new().unwrap(), &mut |_| {}).unwrap();
+        assert!(began.elapsed() < 5 * SECOND);
+        // What asks again is no data: nothing is out of order, or missing.
+        let server = reports.recv_timeout(10 * SECOND).unwrap().outcome.unwrap();
+        let receiver = if flow == Flow::Forward { server } else { outcome };
+        let counted = receiver.result.streams[0].udp.unwrap();
+        assert!(
+            counted.packets > 100 && counted.out_of_order == Some(0),
+            "{counted:?}"
+        );
+    }
+}
+
+#[test]
+fn garbage_and_forgeries_in_a_stream_count_for_nothing() {
+    let (address, reports) = our_server();
+    let mut control = by_hand(address, 7);
+    let mut state = [0];
+    control.read_exact(&mut state).unwrap();
+    assert_eq!(state, [10]);
+    let forger = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let streams: Vec<_> = (0..2)
+        .map(|_| {
+            // Neither of these opens a stream.
+            forger.send_to(b"9876", address).unwrap();
+            forger.send_to(b"xyz", address).unwrap();
+            let socket = UdpSocket::bind(loopback(0)).unwrap();
+            socket.set_read_timeout(Some(5 * SECOND)).unwrap();
+            socket.connect(address).unwrap();
+            socket.send(b"9876").unwrap();
+            let mut reply = [0; 8];
+            assert_eq!(socket.recv(&mut reply).unwrap(), 4);
+            assert_eq!(&reply[..4], b"6789");
+            socket
+        })
+        .collect();
+    let mut states = [0; 2];
+    control.read_exact(&mut states).unwrap();
+    assert_eq!(states, [1, 2]);
+    let datagram = |sequence: u32, length: usize| {
+        let mut bytes = vec![0; length];
+        bytes[8..12].copy_from_slice(&sequence.to_be_bytes());
+        bytes
+    };
+    // Whole ones, with a gap; too short, none at all, too long; from elsewhere.
+    for bytes in [
+        datagram(1, 1000),
+        datagram(4, 1000),
+        vec![9; 11],
+        vec![],
+        datagram(5, 1500),
+    ] {
+        streams[0].send(&bytes).unwrap();
+    }
+    forger.send_to(&datagram(9000, 1000), address).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    control.write_all(&[4]).unwrap();
+    control.read_exact(&mut state).unwrap();
+    assert_eq!(state, [13]);
+    let results = r#"{"cpu_util_total":1,"cpu_util_user":1,"cpu_util_system":0,"sender_has_retransmits":0,"streams":[]}"#;
+    control.write_all(&frame(results)).unwrap();
+    control.write_all(&[16]).unwrap();
+    let report = reports.recv_timeout(10 * SECOND).unwrap();
+    let result = report.outcome.unwrap().result;
+    let counted = result.streams[0].udp.unwrap();
+    assert_eq!(
+        (counted.packets, counted.lost, counted.out_of_order),
+        (5, 2, Some(0))
+    );
+    assert_eq!(result.streams[0].received_bytes, 3000);
+    assert_eq!(result.streams[1].received_bytes, 0);
 }

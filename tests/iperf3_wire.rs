@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test: a failure panics")]
 
 use encapbench::iperf3::wire::{
-    Cookie, ErrorCode, Parameters, Results, State, client, server, server::Patience,
+    Cookie, ErrorCode, Parameters, Results, State, client,
+    datagram::{self, Width},
+    server,
+    server::Patience,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -433,6 +436,49 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn recorded_datagrams_are_understood_and_numbered_from_one() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/iperf3-captures");
+    let mut flows = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let capture: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let name = path.display();
+        let arguments = capture["client_args"].to_string();
+        let width = if arguments.contains("64bit") {
+            Width::Wide
+        } else {
+            Width::Narrow
+        };
+        for flow in capture["udp_data"].as_array().into_iter().flatten() {
+            flows += 1;
+            let events: Vec<_> = flow["events"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|event| (event["dir"] == "c2s", unhex(event["hex"].as_str().unwrap())))
+                .collect();
+            assert!(events[0].0 && datagram::is_connect(&events[0].1), "{name}");
+            let reply = events.iter().find(|(client, _)| !client).unwrap();
+            assert!(datagram::is_reply(&reply.1), "{name}");
+            let headers: Vec<_> = events
+                .iter()
+                .filter(|(_, bytes)| bytes.len() > 4)
+                .map(|(_, bytes)| datagram::Header::read(width, bytes).unwrap())
+                .collect();
+            for (index, pair) in headers.windows(2).enumerate() {
+                assert_eq!(pair[0].sequence, index as u64 + 1, "{name}");
+                let gap = pair[1].micros - pair[0].micros;
+                assert!(gap < 1_000_000, "{name}: {gap}");
+            }
+        }
+    }
+    assert!(flows >= 20, "{flows}");
 }
 
 /// Bytes that look like the protocol often enough to get somewhere.

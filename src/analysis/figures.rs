@@ -75,6 +75,8 @@ pub(super) fn figure(kind: WorkloadKind<'_>, trial: &Trial, metric: Metric) -> O
                     .or_else(|| trial.sender.as_ref()?.retransmits())?
                     as f64,
                 Metric::CpuSecondsPerGb => cpu_seconds_per_gb(trial)?,
+                Metric::LossPercent => received.loss_percent()?,
+                Metric::Jitter => received.jitter()? * 1e6,
                 _ => return None,
             }
         }

@@ -169,6 +169,7 @@ fn in_words(workload: &Workload) -> String {
 fn throughput_in_words(spec: &Throughput) -> String {
     let protocol = match spec.protocol {
         Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
     };
     let streams = if spec.streams == 1 {
         "1 stream".to_owned()
@@ -179,7 +180,10 @@ fn throughput_in_words(spec: &Throughput) -> String {
     words.extend(spec.bidirectional.then(|| "both ways at once".to_owned()));
     words.extend(spec.reverse.then(|| "from `to` to `from`".to_owned()));
     words.extend(spec.bitrate.map(|rate| format!("{rate} each")));
-    words.extend(spec.length.map(|length| format!("writes of {length}")));
+    words.extend(spec.length.map(|length| match spec.protocol {
+        Protocol::Tcp => format!("writes of {length}"),
+        Protocol::Udp => format!("datagrams of {length}"),
+    }));
     words.extend(spec.window.map(|window| format!("buffers of {window}")));
     words.extend(spec.mss.map(|mss| format!("segments up to {mss} bytes")));
     words.extend(spec.no_delay.then(|| "without Nagle's algorithm".to_owned()));

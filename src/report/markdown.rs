@@ -159,6 +159,22 @@ pub(super) fn write(view: &View) -> String {
             let _ = writeln!(out, "{} is bound by the generator.\n", esc(&line.path));
         }
     }
+    if !view.datagrams.is_empty() {
+        out.push_str("## Datagrams\n\n");
+        header(&mut out, &["path", "workload", "lost %:", "jitter us:"]);
+        for line in &view.datagrams {
+            row(
+                &mut out,
+                &[
+                    esc(&line.path),
+                    esc(&line.workload),
+                    figure(line.loss.as_ref()),
+                    figure(line.jitter.as_ref()),
+                ],
+            );
+        }
+        out.push('\n');
+    }
     if view.cost.iter().any(|line| line.cpu.is_some()) {
         out.push_str("## Cost\n\n");
         header(&mut out, &["path", "workload", "CPU s/GB:", "retransmits:"]);

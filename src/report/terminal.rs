@@ -176,6 +176,7 @@ pub(super) fn write(view: &View, width: usize, colour: bool) -> String {
     for table in &view.latency {
         write_latency(&mut page, table);
     }
+    write_datagrams(&mut page, view);
     write_cost(&mut page, view);
     write_gates(&mut page, view);
     if !view.warnings.is_empty() {
@@ -368,6 +369,30 @@ fn write_cost(page: &mut Page, view: &View) {
             spread(line.cpu.as_ref(), name),
             text(line.retransmits.as_ref()),
             spread(line.retransmits.as_ref(), name),
+        ]);
+    }
+    page.finish(table, &[0, 1]);
+}
+
+fn write_datagrams(page: &mut Page, view: &View) {
+    if view.datagrams.is_empty() {
+        return;
+    }
+    page.heading("Datagrams: lost in percent of those sent, and jitter in us");
+    let name = spread_name(
+        view.datagrams
+            .iter()
+            .flat_map(|line| line.loss.iter().chain(&line.jitter)),
+    );
+    let mut table = page.table(&["path", "workload", "lost %", name, "jitter us", name]);
+    for line in &view.datagrams {
+        table.add_row([
+            line.path.clone(),
+            line.workload.clone(),
+            text(line.loss.as_ref()),
+            spread(line.loss.as_ref(), name),
+            text(line.jitter.as_ref()),
+            spread(line.jitter.as_ref(), name),
         ]);
     }
     page.finish(table, &[0, 1]);

@@ -11,7 +11,7 @@ use super::{Inputs, digits, labels::plain};
 use crate::{
     analysis::{CaseSummary, Estimate, Row},
     gate::GateState,
-    scenario::{Case, Metric, Workload, WorkloadKind},
+    scenario::{Case, Metric, Protocol, Workload, WorkloadKind},
 };
 use serde::Serialize;
 use std::{
@@ -144,6 +144,15 @@ pub(super) struct CostLine {
     pub retransmits: Option<Figure>,
 }
 
+/// What became of a path's datagrams.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct DatagramLine {
+    pub path: String,
+    pub workload: String,
+    pub loss: Option<Figure>,
+    pub jitter: Option<Figure>,
+}
+
 /// A gate's verdict in words.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct GateLine {
@@ -176,6 +185,7 @@ pub(super) struct View {
     pub matrices: Vec<Matrix>,
     pub latency: Vec<LatencyTable>,
     pub cost: Vec<CostLine>,
+    pub datagrams: Vec<DatagramLine>,
     pub gates: Vec<GateLine>,
     pub gate_state: Option<String>,
     pub warnings: Vec<String>,
@@ -233,7 +243,11 @@ pub(super) fn describe(workload: &Workload) -> String {
     match workload.kind() {
         Some(WorkloadKind::Throughput(throughput)) => {
             let mut text = format!(
-                "TCP, {} stream{}, {}",
+                "{}, {} stream{}, {}",
+                match throughput.protocol {
+                    Protocol::Tcp => "TCP",
+                    Protocol::Udp => "UDP",
+                },
                 throughput.streams,
                 if throughput.streams == 1 { "" } else { "s" },
                 throughput.duration
@@ -314,12 +328,21 @@ impl View {
                 .push(case);
         }
         let (mut matrices, mut latency, mut cost) = (Vec::new(), Vec::new(), Vec::new());
+        let mut datagrams = Vec::new();
         for workload in &scenario.workloads {
             let Some(cases) = by_workload.get(workload.name.as_str()) else {
                 continue;
             };
             match workload.kind() {
-                Some(WorkloadKind::Throughput(_)) => {
+                Some(WorkloadKind::Throughput(throughput)) => {
+                    if throughput.protocol == Protocol::Udp {
+                        datagrams.extend(cases.iter().map(|case| DatagramLine {
+                            path: plain(&case.path.name),
+                            workload: plain(&workload.name),
+                            loss: index.figure(case, Metric::LossPercent),
+                            jitter: index.figure(case, Metric::Jitter),
+                        }));
+                    }
                     matrices.push(matrix(&index, workload, cases));
                     cost.extend(cases.iter().map(|case| CostLine {
                         path: plain(&case.path.name),
@@ -349,6 +372,7 @@ impl View {
             matrices,
             latency,
             cost,
+            datagrams,
             gates: inputs
                 .gates
                 .verdicts

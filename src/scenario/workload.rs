@@ -46,6 +46,8 @@ pub enum Protocol {
     /// TCP.
     #[default]
     Tcp,
+    /// UDP: also measures loss and jitter.
+    Udp,
 }
 
 /// Bulk transfer by the iperf3 protocol.
@@ -64,10 +66,12 @@ pub struct Throughput {
     pub reverse: bool,
     /// Send both ways at once.
     pub bidirectional: bool,
-    /// The rate that each stream is held to; unlimited if left out.
+    /// The rate that each stream is held to; unlimited if left out. Unlimited UDP sends more than paths carry, so its
+    /// loss says little; iperf3's own default for UDP is 1Mbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitrate: Option<BitRate>,
-    /// Bytes a write and a read; 128KiB if left out, or what measures best with `fast`.
+    /// Bytes a write and a read; 128KiB if left out, or what measures best with `fast`. Of UDP the bytes of a datagram,
+    /// 16 to 65507; the MSS of TCP on the same path if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<Bytes>,
     /// Socket buffer size of both ends; the kernel's tuning if left out.
@@ -81,7 +85,7 @@ pub struct Throughput {
     /// The wanted congestion control algorithm; cubic, else whatever all workers can set, if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub congestion: Option<String>,
-    /// Send and receive by the cheapest means there are (sendfile, MSG_TRUNC), so that the worker is not what is
+    /// Send and receive by the cheapest means there are (sendfile, MSG_TRUNC; of UDP UDP_SEGMENT, UDP_GRO), so that the worker is not what is
     /// measured; `false` copies data as iperf3 does.
     pub fast: bool,
 }

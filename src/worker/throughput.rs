@@ -9,9 +9,9 @@ use crate::{
         TestEvent,
         client::{self, ClientOptions, Finish, Flow, TestParameters},
         server::{Rejection, Server, ServerEvent, ServerOptions},
-        wire::{COOKIE_LENGTH, Cookie},
+        wire::{COOKIE_LENGTH, Cookie, Transport},
     },
-    scenario::Throughput,
+    scenario::{Protocol, Throughput},
     sys::stop::Stop,
     units::Span,
 };
@@ -92,6 +92,8 @@ pub(super) fn run(
         test: parameters(test, congestion),
         sample_interval: sample_interval.get(),
         cookie: Some(cookie(&target.name)),
+        // The other end is a worker too.
+        ask_again: true,
         ..ClientOptions::new(target.server)
     };
     let mut on_event = |event: TestEvent| {
@@ -108,7 +110,11 @@ pub(super) fn run(
 
 /// A scenario's workload in the protocol's terms.
 fn parameters(test: &Throughput, congestion: Option<String>) -> TestParameters {
+    let udp = test.protocol == Protocol::Udp;
     TestParameters {
+        transport: if udp { Transport::Udp } else { Transport::Tcp },
+        // A long fast test sends more datagrams than 32 bits count.
+        counters_64bit: udp,
         streams: test.streams,
         flow: match (test.bidirectional, test.reverse) {
             (true, _) => Flow::Bidirectional,
@@ -121,7 +127,7 @@ fn parameters(test: &Throughput, congestion: Option<String>) -> TestParameters {
         window: test.window,
         mss: test.mss,
         no_delay: test.no_delay,
-        congestion,
+        congestion: congestion.filter(|_| !udp),
         bitrate: test.bitrate,
         fast: test.fast,
         ..TestParameters::default()
@@ -148,6 +154,15 @@ mod tests {
             ..Throughput::default()
         };
         assert_eq!(parameters(&both, None).flow, Flow::Bidirectional);
+        let datagrams = Throughput {
+            protocol: Protocol::Udp,
+            ..Throughput::default()
+        };
+        let made = parameters(&datagrams, Some("cubic".to_owned()));
+        assert_eq!(
+            (made.transport, made.counters_64bit, made.congestion),
+            (Transport::Udp, true, None)
+        );
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::{Problems, case_name_fault, empty};
 use crate::scenario::{
-    Encapsulation, Latency, LatencyKind, PathSpec, PlaceRef, Scenario, Throughput, Workload, WorkloadKind,
-    plan::expected, problem::Step,
+    Encapsulation, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput, Workload,
+    WorkloadKind, plan::expected, problem::Step,
 };
 use std::time::Duration;
 
@@ -151,8 +151,25 @@ fn check_throughput(spec: &Throughput, at: impl Fn(&'static str) -> [Step; 4], p
             "leave one of the two out".to_owned(),
         );
     }
+    let udp = spec.protocol == Protocol::Udp;
     if let Some(length) = spec.length {
-        problems.number(&at("length"), "length", length.get(), 1..=1 << 20);
+        // What iperf3 takes: a datagram has a header of up to 16 bytes, and fits into IPv4.
+        let range = if udp { 16..=65_507 } else { 1..=1 << 20 };
+        problems.number(&at("length"), "length", length.get(), range);
+    }
+    if udp {
+        let set = [
+            ("mss", spec.mss.is_some()),
+            ("no-delay", spec.no_delay),
+            ("congestion", spec.congestion.is_some()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+            problems.say(
+                &at(key),
+                format!("`{key}` is an option of TCP, and this is UDP"),
+                "leave it out".to_owned(),
+            );
+        }
     }
     if let Some(window) = spec.window {
         // What iperf3 takes (MAX_TCP_BUFFER).

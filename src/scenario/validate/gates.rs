@@ -1,7 +1,7 @@
 //! Blocks, the path to compare to, references and gates.
 
 use super::{Problems, title_fault};
-use crate::scenario::{GateRule, Limit, Metric, Scenario, WorkloadKind, problem::Step};
+use crate::scenario::{GateRule, Limit, Metric, Protocol, Scenario, WorkloadKind, problem::Step};
 use std::collections::BTreeSet;
 
 /// The most blocks of a run.
@@ -119,7 +119,17 @@ fn misfit(metric: Metric, kind: WorkloadKind<'_>) -> Option<&'static str> {
         (Metric::SendLagP99, WorkloadKind::Latency(latency)) if latency.rate.is_none() => {
             Some("is that of a probe with a `rate`, and this workload has none")
         }
-        (Metric::LossPercent | Metric::Jitter, _) => Some("is measured of datagrams, and this is TCP"),
+        (Metric::LossPercent | Metric::Jitter, WorkloadKind::Throughput(throughput)) => {
+            (throughput.protocol != Protocol::Udp).then_some("is measured of datagrams, and this is TCP")
+        }
+        (Metric::LossPercent | Metric::Jitter, WorkloadKind::Latency(_)) => {
+            Some("is measured of throughput workloads over UDP, and this one measures latency")
+        }
+        (Metric::Retransmits, WorkloadKind::Throughput(throughput))
+            if throughput.protocol == Protocol::Udp =>
+        {
+            Some("is measured of TCP, and UDP sends nothing again")
+        }
         (Metric::Throughput | Metric::Retransmits | Metric::CpuSecondsPerGb, WorkloadKind::Throughput(_))
         | (_, WorkloadKind::Latency(_)) => None,
         (_, WorkloadKind::Throughput(_)) => {
