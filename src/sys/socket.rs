@@ -75,6 +75,29 @@ pub fn receive_discarding(socket: impl AsFd, length: usize) -> io::Result<usize>
     usize::try_from(received).map_err(|_| io::Error::last_os_error())
 }
 
+/// Lets a receiver sleep until so many bytes wait, its timeout passes or the stream ends (SO_RCVLOWAT, socket(7)).
+/// Where the receive buffer is the kernel's to choose, it grows to twice this.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn set_receive_low_water(socket: impl AsFd, bytes: i32) -> io::Result<()> {
+    // SAFETY: the option's value is the i32 that the pointer and the length describe.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const bytes).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Bounds the rate at which the kernel sends on a socket, in bytes a second (SO_MAX_PACING_RATE, socket(7)).
 ///
 /// # Errors
@@ -124,6 +147,28 @@ mod tests {
         right.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, [7; 100]);
         assert_eq!(receive_discarding(&right, 10).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_receiver_sleeps_until_the_low_water_mark_or_its_timeout() {
+        let (mut left, right) = pair();
+        right
+            .set_read_timeout(Some(std::time::Duration::from_millis(20)))
+            .unwrap();
+        set_receive_low_water(&right, 1000).unwrap();
+        left.write_all(&[7; 600]).unwrap();
+        let writer = std::thread::spawn(move || {
+            left.write_all(&[7; 600]).unwrap();
+            left
+        });
+        let mut received = receive_discarding(&right, 5000).unwrap();
+        let mut left = writer.join().unwrap();
+        while received < 1200 {
+            received += receive_discarding(&right, 5000).unwrap();
+        }
+        // Fewer than the mark come once the timeout has passed.
+        left.write_all(&[7; 10]).unwrap();
+        assert_eq!(receive_discarding(&right, 5000).unwrap(), 10);
     }
 
     #[test]
