@@ -7,6 +7,7 @@ mod bytes;
 mod cidr4;
 mod event_rate;
 mod mtu;
+mod percent;
 mod span;
 mod text;
 
@@ -16,6 +17,7 @@ pub use bytes::Bytes;
 pub use cidr4::Cidr4;
 pub use event_rate::EventRate;
 pub use mtu::Mtu;
+pub use percent::Percent;
 pub use span::Span;
 pub use text::UnitError;
 

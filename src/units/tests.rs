@@ -1,7 +1,7 @@
 //! What holds for every unit: its text parses back to it, its serde is its text, and its JSON Schema accepts at
 //! least what its parser accepts.
 
-use super::{BitRate, ByteRate, Bytes, Cidr4, EventRate, Mtu, Span};
+use super::{BitRate, ByteRate, Bytes, Cidr4, EventRate, Mtu, Percent, Span};
 use predicates::Predicate;
 use proptest::prelude::*;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -54,6 +54,8 @@ proptest! {
     fn event_rate(value in 1_u32..=1_000_000) { round_trip(&EventRate::new(value).unwrap())?; }
     #[test]
     fn mtu(value in 576_u16..) { round_trip(&Mtu::new(value).unwrap())?; }
+    #[test]
+    fn percent(value in 0_u32..=10_000_000) { round_trip(&Percent::from_millionths(value).unwrap())?; }
     #[test]
     fn span(nanos in any::<u64>(), shift in 0_u32..64) { round_trip(&Span(Duration::from_nanos(nanos >> shift)))?; }
     #[test]
@@ -251,4 +253,13 @@ fn display_is_what_people_write() {
     assert_eq!(Span::from_millis(1500).to_string(), "1.5s");
     assert_eq!(Span(Duration::from_nanos(1_234_567)).to_string(), "1234.567us");
     assert_eq!(Span::default().to_string(), "0s");
+}
+
+#[test]
+fn percent_takes_shares_with_their_sign_only() {
+    assert!(("0.1%".parse::<Percent>().unwrap().percent() - 0.1).abs() < 1e-12);
+    assert!(("5 %".parse::<Percent>().unwrap().share() - 0.05).abs() < 1e-12);
+    for refused in ["5", "%", "-1%", "+1%", "1001%", "0.00001%", "5 percent", ""] {
+        assert!(refused.parse::<Percent>().is_err(), "{refused:?}");
+    }
 }
