@@ -110,6 +110,7 @@ fn log(manifest: &Manifest) -> Vec<Trial> {
                 outcome: Outcome::Measured,
                 throughput: case.workload.throughput.as_ref().map(|_| throughput(block)),
                 sender: None,
+                search: Vec::new(),
                 latency: case.workload.latency.as_ref().map(|_| latency(block)),
                 load: None,
                 cpu: Vec::new(),

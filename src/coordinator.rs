@@ -3,6 +3,7 @@
 //! It emits [`Event`]s and appends to the run folder; it prints nothing.
 
 mod link;
+mod search;
 mod trial;
 
 pub use link::{JobHandle, Link, LinkError};
@@ -240,6 +241,7 @@ impl<F: Fabric> Coordinator<'_, F> {
             outcome: Outcome::Measured,
             throughput: None,
             sender: None,
+            search: Vec::new(),
             latency: None,
             load: None,
             cpu: Vec::new(),

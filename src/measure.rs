@@ -14,5 +14,6 @@ pub use cpu::{
 };
 pub use latency::{HistogramError, LatencyHistogram, LatencyResult};
 pub use throughput::{
-    Direction, Sample, StreamResult, TcpSample, Techniques, ThroughputResult, UdpResult, UdpSample,
+    Direction, Sample, SearchStep, StreamResult, TcpSample, Techniques, ThroughputResult, UdpResult,
+    UdpSample,
 };

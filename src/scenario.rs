@@ -30,7 +30,7 @@ pub use plan::{Overrides, Plan, PlanError};
 pub use problem::{Complaint, Problem, ScenarioError, Step, Stretch};
 pub use schema::json_schema;
 pub use validate::validate;
-pub use workload::{Latency, LatencyKind, Protocol, Throughput, Workload, WorkloadKind};
+pub use workload::{HighestRate, Latency, LatencyKind, Protocol, Throughput, Workload, WorkloadKind};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

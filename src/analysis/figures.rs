@@ -45,10 +45,15 @@ fn megabytes_per_second(result: &ThroughputResult) -> Option<f64> {
 }
 
 /// CPU-seconds a GB. The machines' counters were read before and after the whole trial, so its warm-up is in them;
-/// hence the bytes of the warm-up are counted too. What set-up costs stays in, which is little against seconds of
+/// hence all bytes of the trial are counted, those of the warm-up and of a search's other tests too. What set-up costs stays in, which is little against seconds of
 /// load.
 fn cpu_seconds_per_gb(trial: &Trial) -> Option<f64> {
-    let gigabytes = trial.throughput.as_ref()?.total_bytes() as f64 / 1e9;
+    let bytes = trial
+        .throughput
+        .as_ref()?
+        .total_bytes()
+        .max(trial.evidence.payload_bytes);
+    let gigabytes = bytes as f64 / 1e9;
     if trial.cpu.is_empty() || gigabytes <= 0.0 {
         return None;
     }

@@ -103,6 +103,7 @@ fn trial(block: u32, path: &str, workload: &str) -> Trial {
         outcome: Outcome::Measured,
         throughput: None,
         sender: None,
+        search: Vec::new(),
         latency: None,
         load: None,
         cpu: Vec::new(),

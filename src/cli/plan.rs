@@ -180,6 +180,12 @@ fn throughput_in_words(spec: &Throughput) -> String {
     words.extend(spec.bidirectional.then(|| "both ways at once".to_owned()));
     words.extend(spec.reverse.then(|| "from `to` to `from`".to_owned()));
     words.extend(spec.bitrate.map(|rate| format!("{rate} each")));
+    words.extend(spec.highest_rate.as_ref().map(|search| {
+        format!(
+            "the highest rate that loses at most {}, within {}",
+            search.loss_at_most, search.within
+        )
+    }));
     words.extend(spec.length.map(|length| match spec.protocol {
         Protocol::Tcp => format!("writes of {length}"),
         Protocol::Udp => format!("datagrams of {length}"),

@@ -1,13 +1,16 @@
 //! One trial: observe, run, observe, and put together what both ends say.
 
-use super::{GLANCE, Link, LinkError, Workers};
+use super::{
+    GLANCE, Link, LinkError, Workers,
+    search::{Next, RateSearch},
+};
 use crate::{
     evidence::{ConnectionSeen, Observation},
     fabric::{Fabric, FabricError},
-    measure::{LatencyResult, MachineCpu, ThroughputResult},
+    measure::{LatencyResult, MachineCpu, SearchStep, StreamResult, ThroughputResult},
     run::Trial,
-    scenario::{Case, Latency, Place, Plan, Throughput, WorkloadKind},
-    units::Span,
+    scenario::{Case, HighestRate, Latency, Place, Plan, Throughput, WorkloadKind},
+    units::{BitRate, Percent, Span},
     worker::protocol::{Job, JobResult, Snapshot},
 };
 use std::{net::IpAddr, time::Duration};
@@ -37,6 +40,11 @@ pub(super) enum TrialError {
     /// The load was over before the probe under it was.
     #[error("the load ended before the latency probe did: {0}")]
     LoadEnded(String),
+    /// A search found no rate.
+    #[error(
+        "no rate was found at which at most {0} of the datagrams are lost: the path drops at any rate, or nearly any"
+    )]
+    NoRate(Percent),
     /// A worker was needed that was not started.
     #[error("no worker runs in {0}")]
     NotStarted(String),
@@ -84,8 +92,11 @@ pub(super) async fn measure<F: Fabric>(
         .ok_or_else(|| TrialError::NoWorkload(case.workload.name.clone()))?;
     match kind {
         WorkloadKind::Throughput(test) => {
-            let (client, server) = throughput(&from, &to, test, congestion).await?;
-            trial.evidence.payload_bytes = carried(&client, &server);
+            let (client, server) = match &test.highest_rate {
+                None => throughput(&from, &to, test, congestion).await?,
+                Some(wanted) => highest_rate(&from, &to, test, wanted, congestion, trial).await?,
+            };
+            trial.evidence.payload_bytes += carried(&client, &server);
             trial.evidence.connections = stream_connections(&client, &server, from.address);
             // The receiving end's view is the truth; with both directions at once each end has half of it, and the
             // exchanged results are the same at both.
@@ -237,6 +248,61 @@ async fn throughput(
     let client = as_throughput(from, client.done(limit(test)).await?)?;
     let server = as_throughput(to, server.done(GRACE).await?)?;
     Ok((client, server))
+}
+
+/// Searches for the highest rate that loses no more than wanted; the client's and the server's results at that rate.
+/// All that was tried is put into `trial`, with the bytes of what was not the result.
+async fn highest_rate(
+    from: &End<'_>,
+    to: &End<'_>,
+    test: &Throughput,
+    wanted: &HighestRate,
+    congestion: Option<&str>,
+    trial: &mut Trial,
+) -> Result<(ThroughputResult, ThroughputResult), TrialError> {
+    let mut search = RateSearch::new(wanted);
+    let mut last = None;
+    let mut best: Option<(f64, ThroughputResult, ThroughputResult)> = None;
+    while let Next::Try(rate) = search.next(last) {
+        let streams = u64::from(test.streams.max(1));
+        let test = Throughput {
+            bitrate: rate.map(|rate| BitRate((rate / streams).max(1))),
+            ..test.clone()
+        };
+        let (client, server) = throughput(from, to, &test, congestion).await?;
+        let (receiving, sending) = if test.reverse {
+            (&client, &server)
+        } else {
+            (&server, &client)
+        };
+        let tried = SearchStep {
+            asked: rate,
+            sent: bits_per_second(sending, |stream| stream.sent_bytes),
+            arrived: bits_per_second(receiving, |stream| stream.received_bytes),
+            loss: receiving.loss_percent().unwrap_or(100.0) / 100.0,
+        };
+        let kept = search.record(tried);
+        trial.search.push(tried);
+        last = Some(tried);
+        let better = kept && best.as_ref().is_none_or(|(sent, ..)| tried.sent > *sent);
+        let set_aside = if better {
+            best.replace((tried.sent, client, server))
+        } else {
+            Some((0.0, client, server))
+        };
+        if let Some((_, client, server)) = set_aside {
+            trial.evidence.payload_bytes += carried(&client, &server);
+        }
+    }
+    let (_, client, server) = best.ok_or(TrialError::NoRate(wanted.loss_at_most))?;
+    Ok((client, server))
+}
+
+fn bits_per_second(result: &ThroughputResult, bytes: impl Fn(&StreamResult) -> u64) -> f64 {
+    let rates = result.streams.iter().filter(|stream| stream.seconds > 0.0);
+    rates
+        .map(|stream| bytes(stream) as f64 * 8.0 / stream.seconds)
+        .sum()
 }
 
 /// Runs a latency test.

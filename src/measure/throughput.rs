@@ -201,3 +201,16 @@ impl ThroughputResult {
         (count > 0).then(|| sum / f64::from(count))
     }
 }
+
+/// A test of a search for the highest rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SearchStep {
+    /// The rate that was asked for, in bits a second over all streams; `None`: unlimited.
+    pub asked: Option<u64>,
+    /// Bits a second that were sent.
+    pub sent: f64,
+    /// Bits a second that arrived.
+    pub arrived: f64,
+    /// Share of datagrams lost, 1 being all.
+    pub loss: f64,
+}

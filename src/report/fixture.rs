@@ -428,6 +428,7 @@ fn trial(case: &Case, block: u32, position: u32, dice: &mut Dice) -> Trial {
         seconds: 2.71,
         outcome: Outcome::Measured,
         throughput,
+        search: Vec::new(),
         sender,
         latency,
         load,

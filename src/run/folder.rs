@@ -413,6 +413,7 @@ mod tests {
             },
             throughput: None,
             sender: None,
+            search: Vec::new(),
             latency: None,
             load: None,
             cpu: vec![],

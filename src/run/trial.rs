@@ -2,7 +2,7 @@
 
 use crate::{
     evidence::{EvidenceState, RawEvidence, Verdict},
-    measure::{LatencyResult, MachineCpu, ThroughputResult},
+    measure::{LatencyResult, MachineCpu, SearchStep, ThroughputResult},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,9 @@ pub struct Trial {
     /// The same as the sending end had it: its samples have TCP_INFO.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<ThroughputResult>,
+    /// What a search for the highest rate tried, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<SearchStep>,
     /// What a latency trial measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<LatencyResult>,

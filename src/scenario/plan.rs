@@ -3,8 +3,8 @@
 mod only;
 
 use super::{
-    Blocks, Case, Encapsulation, Latency, Path, PathSpec, Place, PlaceRef, Problem, Scenario, Throughput,
-    VxlanMode, Workload, WorkloadKind, validate,
+    Blocks, Case, Encapsulation, HighestRate, Latency, Path, PathSpec, Place, PlaceRef, Problem, Scenario,
+    Throughput, VxlanMode, Workload, WorkloadKind, validate,
 };
 use crate::units::Span;
 use only::Only;
@@ -141,7 +141,12 @@ impl Plan {
     pub fn trial_time(case: &Case) -> Duration {
         let measured = match (case.workload.kind(), &case.load) {
             (Some(WorkloadKind::Throughput(throughput)), _) => {
-                throughput.omit.get() + throughput.duration.get()
+                let tests = if throughput.highest_rate.is_some() {
+                    HighestRate::USUAL_TESTS
+                } else {
+                    1
+                };
+                (throughput.omit.get() + throughput.duration.get()) * tests
             }
             (Some(WorkloadKind::Latency(probe)), None) => probe.omit.get() + probe.duration.get(),
             (Some(WorkloadKind::Latency(probe)), Some(load)) => load.omit.get() + Self::load_time(probe),

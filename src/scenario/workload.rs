@@ -1,6 +1,6 @@
 //! Workloads: what is measured on a path.
 
-use crate::units::{BitRate, Bytes, EventRate, Span};
+use crate::units::{BitRate, Bytes, EventRate, Percent, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -70,6 +70,9 @@ pub struct Throughput {
     /// loss says little; iperf3's own default for UDP is 1Mbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitrate: Option<BitRate>,
+    /// Search for the highest rate whose loss stays under a limit, and measure that: of UDP only, without `bitrate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub highest_rate: Option<HighestRate>,
     /// Bytes a write and a read; 128KiB if left out, or what measures best with `fast`. Of UDP the bytes of a datagram,
     /// 16 to 65507; the MSS of TCP on the same path if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +93,29 @@ pub struct Throughput {
     pub fast: bool,
 }
 
+/// What a search for the highest rate keeps to, in the manner of RFC 2544's throughput test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HighestRate {
+    /// The largest share of datagrams that may be lost: 0% to 50%.
+    pub loss_at_most: Percent,
+    /// The search ends once the rate is known this well: 0.1% to 50%.
+    #[serde(default = "default_within")]
+    pub within: Percent,
+}
+
+/// 2 %: six or seven tests on most paths.
+const fn default_within() -> Percent {
+    Percent::TWO
+}
+
+impl HighestRate {
+    /// The most tests of one search: halving from a factor of two to 0.1 % takes ten.
+    pub const MOST_TESTS: u32 = 12;
+    /// How many tests a search takes on most paths; an estimate, for showing.
+    pub const USUAL_TESTS: u32 = 7;
+}
+
 impl Default for Throughput {
     fn default() -> Self {
         Self {
@@ -100,6 +126,7 @@ impl Default for Throughput {
             reverse: false,
             bidirectional: false,
             bitrate: None,
+            highest_rate: None,
             length: None,
             window: None,
             mss: None,

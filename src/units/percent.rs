@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr};
 pub struct Percent(u32);
 
 impl Percent {
+    /// 2 %.
+    pub const TWO: Self = Self(20_000);
     /// The largest, 1000 %.
     const MOST: u32 = 10_000_000;
 

@@ -2,8 +2,8 @@
 
 use super::{Problems, case_name_fault, empty};
 use crate::scenario::{
-    Encapsulation, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput, Workload,
-    WorkloadKind, plan::expected, problem::Step,
+    Encapsulation, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput,
+    Workload, WorkloadKind, plan::expected, problem::Step,
 };
 use std::time::Duration;
 
@@ -141,6 +141,49 @@ fn workload(scenario: &Scenario, spec: &Workload, at: &[Step; 2], problems: &mut
     }
 }
 
+/// A search sets the rate itself, one way, and needs datagrams that can be lost.
+fn check_search(
+    spec: &Throughput,
+    search: &HighestRate,
+    at: &impl Fn(&'static str) -> [Step; 4],
+    problems: &mut Problems,
+) {
+    let clashes = [
+        (
+            spec.protocol != Protocol::Udp,
+            "TCP sends what is lost again; `highest-rate` is of UDP",
+            "set `protocol: udp`",
+        ),
+        (
+            spec.bitrate.is_some(),
+            "`highest-rate` searches for what `bitrate` would set",
+            "leave one of the two out",
+        ),
+        (
+            spec.bidirectional,
+            "`highest-rate` searches one way at a time",
+            "leave `bidirectional` out",
+        ),
+    ];
+    for (_, why, remedy) in clashes.into_iter().filter(|(clash, ..)| *clash) {
+        problems.say(&at("highest-rate"), why, remedy.to_owned());
+    }
+    if search.loss_at_most.percent() > 50.0 {
+        problems.say(
+            &at("highest-rate"),
+            "`loss-at-most` is above 50%, where a rate says nothing about a path",
+            "0.1% is what people ask for".to_owned(),
+        );
+    }
+    if !(0.1..=50.0).contains(&search.within.percent()) {
+        problems.say(
+            &at("highest-rate"),
+            "`within` is outside 0.1% to 50%",
+            "2% if left out".to_owned(),
+        );
+    }
+}
+
 fn check_throughput(spec: &Throughput, at: impl Fn(&'static str) -> [Step; 4], problems: &mut Problems) {
     problems.number(&at("streams"), "streams", u64::from(spec.streams), 1..=128);
     times(spec.duration, spec.omit, &at, problems);
@@ -170,6 +213,9 @@ fn check_throughput(spec: &Throughput, at: impl Fn(&'static str) -> [Step; 4], p
                 "leave it out".to_owned(),
             );
         }
+    }
+    if let Some(search) = &spec.highest_rate {
+        check_search(spec, search, &at, problems);
     }
     if let Some(window) = spec.window {
         // What iperf3 takes (MAX_TCP_BUFFER).
