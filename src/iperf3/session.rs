@@ -25,6 +25,9 @@ use std::{
 /// How long datagrams may be waited for that have arrived when the test ends.
 const SETTLING: Duration = Duration::from_millis(50);
 
+/// How long nothing may have come until the rest of a test that ends by bytes is no longer waited for.
+const QUIET: Duration = Duration::from_millis(200);
+
 /// One stream's interval, as it is told while the test runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IntervalSample {
@@ -156,12 +159,16 @@ pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
 pub(super) struct Session {
     streams: Vec<DataStream>,
     length: usize,
+    /// Whether it is a TCP test that ends by bytes.
+    limited: bool,
     load: Option<Load>,
     recording: Recording,
     began: Instant,
     cpu: CpuTime,
     /// CPU time and wall time from begin to finish.
     used: Option<(CpuTime, Duration)>,
+    /// When data last came, where the rest of it was waited for.
+    ended: Option<Duration>,
     techniques: crate::measure::Techniques,
 }
 
@@ -190,11 +197,13 @@ impl Session {
             techniques: load.techniques(),
             streams,
             length: parameters.block(),
+            limited: parameters.transport == Transport::Tcp && parameters.byte_limit().is_some(),
             load: Some(load),
             recording,
             began,
             cpu,
             used: None,
+            ended: None,
         })
     }
 
@@ -286,7 +295,7 @@ impl Session {
             return;
         };
         load.stop_sending();
-        let now = self.began.elapsed();
+        let now = self.ended.unwrap_or_else(|| self.began.elapsed());
         let cpu = cpu_time().unwrap_or(self.cpu);
         let used = CpuTime {
             user: cpu.user.saturating_sub(self.cpu.user),
@@ -300,10 +309,18 @@ impl Session {
         tell(TestEvent::Ended);
     }
 
-    /// Waits a little for datagrams that arrived and are not counted yet, where the peer has stopped sending.
-    pub(super) fn settle(&self) {
-        if let (Some(load), None) = (&self.load, self.used) {
-            load.settle(SETTLING);
+    /// Waits for what is on its way, where the peer has stopped sending: a little for datagrams that arrived and are
+    /// not counted yet; in a test that ends by bytes for all of them, since that test is about these bytes. The wait
+    /// itself counts as time only as far as bytes came in it.
+    pub(super) fn settle(&mut self) {
+        let (Some(load), None) = (&mut self.load, self.used) else {
+            return;
+        };
+        load.settle(SETTLING);
+        if self.limited {
+            load.stop_sending();
+            let silent = load.drain(QUIET);
+            self.ended = Some(self.began.elapsed().saturating_sub(silent));
         }
     }
 

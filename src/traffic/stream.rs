@@ -36,6 +36,15 @@ const NAP: u64 = 20_000_000;
 /// How long nothing may have come for receivers to be settled, in nanoseconds.
 const SETTLED: u64 = 500_000;
 
+/// Between looks at a test that has received all that was announced, in nanoseconds.
+const GLANCE: u64 = 100_000;
+
+/// How long what comes beyond what was announced is waited for, in nanoseconds.
+const SURPLUS: u64 = 10_000_000;
+
+/// How long [`Load::drain`] takes at most.
+pub const DRAINED: Duration = Duration::from_secs(2);
+
 const SENDMMSG: &str = "sendmmsg";
 
 /// Stack of a data thread: its buffers are on the heap.
@@ -398,25 +407,64 @@ impl Load {
             return;
         }
         let deadline = clock::now() + u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
-        let receivers = || self.streams.iter().filter(|stream| stream.role == Role::Receive);
-        let received = || {
-            receivers()
-                .map(|stream| stream.counter.bytes.load(Relaxed))
-                .sum::<u64>()
-        };
-        let mut before = received();
+        let mut before = self.received();
         while clock::now() < deadline {
             clock::sleep_until(clock::now() + SETTLED);
-            let mut fds: Vec<_> = receivers()
-                .map(|stream| PollFd::new(&*stream.socket, PollFlags::IN))
-                .collect();
-            let waiting = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
-            let now = received();
+            let waiting = self.is_data_waiting();
+            let now = self.received();
             if !waiting && now == before {
                 return;
             }
             before = now;
         }
+    }
+
+    /// Waits for the rest of a TCP test that ends by bytes, where the senders have stopped: until the limit has been
+    /// received and nothing waits, or nothing came for `quiet`; [`DRAINED`] at most. Returns how long ago bytes last
+    /// came, or the whole time where none did.
+    pub fn drain(&self, quiet: Duration) -> Duration {
+        let began = clock::now();
+        if self.limit.is_none() || self.datagrams.is_some() || self.receivers().next().is_none() {
+            return Duration::ZERO;
+        }
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let (mut before, mut last) = (self.received(), began);
+        let mut complete = None;
+        loop {
+            let reached = self.control.receive_budget.load(Relaxed) <= 0;
+            clock::sleep_until(clock::now() + if reached { GLANCE } else { SETTLED });
+            let waiting = self.is_data_waiting();
+            let (now, received) = (clock::now(), self.received());
+            if received != before {
+                (before, last) = (received, now);
+            } else if reached && !waiting || now - last >= nanos(quiet) {
+                break;
+            }
+            // A sender that goes on regardless doesn't keep us.
+            if reached && now - *complete.get_or_insert(now) >= SURPLUS || now - began >= nanos(DRAINED) {
+                break;
+            }
+        }
+        Duration::from_nanos(clock::now() - last)
+    }
+
+    fn receivers(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(|stream| stream.role == Role::Receive)
+    }
+
+    fn received(&self) -> u64 {
+        self.receivers()
+            .map(|stream| stream.counter.bytes.load(Relaxed))
+            .sum()
+    }
+
+    /// Whether a receiver has something, or its end, to read.
+    fn is_data_waiting(&self) -> bool {
+        let mut fds: Vec<_> = self
+            .receivers()
+            .map(|stream| PollFd::new(&*stream.socket, PollFlags::IN))
+            .collect();
+        poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// The congestion control of the last stream, read back.

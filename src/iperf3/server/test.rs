@@ -433,7 +433,7 @@ impl Run {
                 }
             }
             Action::End => {
-                if let Some(session) = &self.session {
+                if let Some(session) = &mut self.session {
                     session.settle();
                 }
                 self.finish_session();
