@@ -227,7 +227,7 @@ fn json(output: &Output) -> Value {
         .unwrap_or_else(|error| panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr)))
 }
 
-const MODES: [&[&str]; 10] = [
+const MODES: [&[&str]; 17] = [
     &["-t", "1", "-b", "20M"],
     &["-t", "1", "-b", "20M", "-R"],
     &["-t", "1", "-b", "20M", "--bidir"],
@@ -239,6 +239,21 @@ const MODES: [&[&str]; 10] = [
     &["-k", "10", "-b", "20M"],
     &["-t", "1", "-O", "1", "-b", "20M"],
     &["-t", "1", "-Z", "-b", "20M"],
+    &["-u", "-t", "1"],
+    &["-u", "-t", "1", "-b", "20M", "-R"],
+    &["-u", "-t", "1", "-b", "20M", "--bidir"],
+    &["-u", "-t", "1", "-b", "20M", "-P", "2"],
+    &["-u", "-t", "1", "-b", "20M", "-O", "1"],
+    &["-u", "-n", "1M", "-b", "20M", "-l", "1200"],
+    &[
+        "-u",
+        "-t",
+        "1",
+        "-b",
+        "20M",
+        "--udp-counters-64bit",
+        "--get-server-output",
+    ],
     &[
         "-t",
         "1",

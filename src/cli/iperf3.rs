@@ -104,11 +104,6 @@ fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
             "--sctp",
             "SCTP is not built in",
         ),
-        (
-            options.transport == Transport::Udp,
-            "-u",
-            "UDP tests are not available in this version",
-        ),
         (options.mptcp, "-m", "multipath TCP is not built in"),
         (
             options.daemon,

@@ -13,7 +13,7 @@ use crate::{
         auth::{AuthError, Credentials, Padding},
         client::{self, ClientError, ClientOptions, Finish, Flow, TestParameters},
         output::{text, view::Side},
-        wire::{Cookie, ErrorCode, Parameters, client::Failure},
+        wire::{Cookie, ErrorCode, Parameters, Transport, client::Failure},
     },
     sys::stop::Stop,
     units::{BitRate, Bytes},
@@ -97,7 +97,20 @@ fn test(
     let ended = client::run(&engine, &stop, &mut |event| match event {
         TestEvent::Running(streams) => {
             let peer = (options.host.clone(), options.port);
-            let start = start_view(Side::Client, peer, &cookie, &document, options.interval, &streams);
+            let mut parameters = document.clone();
+            // The length of datagrams may have been decided only now.
+            parameters.len = streams
+                .first()
+                .map(|stream| stream.length as i64)
+                .or(parameters.len);
+            let start = start_view(
+                Side::Client,
+                peer,
+                &cookie,
+                &parameters,
+                options.interval,
+                &streams,
+            );
             printer.start(&start);
             story = Some(Story::new(start));
         }
@@ -208,7 +221,11 @@ fn parameters(
             .and_then(|value| u64::try_from(value).ok())
             .filter(|value| *value > 0)
     };
+    let udp = options.transport == Transport::Udp;
+    // Stock's: 1 Mibit/s, unless another rate or none (0) was asked for.
+    let bitrate = options.bitrate.or(udp.then_some(1 << 20));
     let test = TestParameters {
+        transport: options.transport,
         streams: options.parallel as u32,
         flow: match (options.reverse, options.bidirectional) {
             (_, true) => Flow::Bidirectional,
@@ -228,10 +245,13 @@ fn parameters(
         mss: positive(options.mss).and_then(|mss| u16::try_from(mss).ok()),
         no_delay: options.no_delay,
         congestion: options.congestion.clone(),
-        bitrate: positive(options.bitrate).map(BitRate),
+        bitrate: positive(bitrate).map(BitRate),
         burst: positive(options.burst).and_then(|burst| u16::try_from(burst).ok()),
         tos: options.tos as u8,
-        fast: false,
+        // Of UDP this is `--gsro`.
+        fast: udp && options.gsro,
+        counters_64bit: options.udp_counters_64bit,
+        dont_fragment: options.dont_fragment,
         sendfile: options.zerocopy,
         repeating_payload: options.repeating_payload,
         ..TestParameters::default()
@@ -244,7 +264,7 @@ fn parameters(
     document.title.clone_from(&options.title);
     document.extra_data.clone_from(&options.extra_data);
     document.get_server_output = options.get_server_output;
-    document.skip_rx_copy = options.skip_rx_copy.then_some(1);
+    document.skip_rx_copy = (!udp && options.skip_rx_copy).then_some(1);
     if let Some(credentials) = credentials {
         let now = super::story::now_millis() / 1000;
         document.authtoken = Some(credentials.token(now).map_err(|error| errors::chain(&error))?);

@@ -5,11 +5,11 @@ use crate::{
         IntervalSample, StreamEnds, TestOutcome,
         output::view::{
             Connected, Cpu, EndView, IntervalView, Side, StartView, StreamEnd, StreamInterval, TcpInterval,
-            TcpTotal,
+            TcpTotal, UdpInterval, UdpTotal,
         },
         wire::{Cookie, Parameters, Results},
     },
-    measure::{Direction, StreamResult},
+    measure::{Direction, StreamResult, UdpResult},
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -130,7 +130,11 @@ impl Story {
                 direction: sample.direction,
                 bytes: sample.sample.bytes,
                 tcp,
-                udp: None,
+                udp: sample.sample.udp.map(|udp| UdpInterval {
+                    packets: udp.packets.cast_signed(),
+                    lost: udp.lost,
+                    jitter: udp.jitter,
+                }),
             });
         }
         if seconds < self.start.interval * 0.1 && streams.iter().all(|stream| stream.bytes == 0) {
@@ -196,12 +200,14 @@ impl Story {
                 },
                 sent_seconds: if sends { own } else { other },
                 received_seconds: if sends { other } else { own },
-                tcp: if sends || peer.is_some_and(|peer| peer.sender_has_retransmits == 1) {
+                tcp: if stream.udp.is_none()
+                    && (sends || peer.is_some_and(|peer| peer.sender_has_retransmits == 1))
+                {
                     Some(tcp_total(stream, sends))
                 } else {
                     None
                 },
-                udp: None,
+                udp: stream.udp.map(|udp| udp_total(udp, sends, told.is_some())),
                 file: None,
             }
         });
@@ -234,6 +240,18 @@ impl Story {
             sender_congestion: sender,
             receiver_congestion: receiver,
         }
+    }
+}
+
+/// Datagrams, as far as this end knows of both: without the peer's results, none of what happened there.
+fn udp_total(udp: UdpResult, sends: bool, told: bool) -> UdpTotal {
+    let packets = udp.packets.cast_signed();
+    UdpTotal {
+        sent: if sends || told { packets } else { 0 },
+        received: if !sends || told { packets } else { 0 },
+        lost: udp.lost.cast_signed(),
+        out_of_order: udp.out_of_order.unwrap_or(0).cast_signed(),
+        jitter: udp.jitter,
     }
 }
 
