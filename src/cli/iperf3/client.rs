@@ -254,7 +254,6 @@ fn parameters(
         dont_fragment: options.dont_fragment,
         sendfile: options.zerocopy,
         repeating_payload: options.repeating_payload,
-        ..TestParameters::default()
     };
     let mut document = test.encode().map_err(|error| errors::chain(&error))?;
     document.client_version = Some("3.21".to_owned());
