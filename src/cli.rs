@@ -5,6 +5,7 @@ mod complete;
 mod exit;
 mod failure;
 mod gate;
+mod github;
 pub mod iperf3;
 #[cfg(feature = "lab")]
 pub mod lab;

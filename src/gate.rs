@@ -4,12 +4,13 @@
 //! inconclusive: a verdict is never made of a single figure. Where a run may stop early, or go on, by what its gates
 //! say (`blocks` with `at-least` below `at-most`), [`sequential`] decides instead.
 
+mod baseline;
 mod file;
 mod judge;
 pub mod sequential;
 
 pub use file::GateFileError;
-pub use judge::{judge, open_gates};
+pub use judge::{judge, judge_against, open_gates};
 
 use crate::scenario::Metric;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,9 @@ pub struct GateVerdict {
     /// The path compared to; `None`: the figure itself is judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_to: Option<String>,
+    /// Whether earlier runs' figure is compared to; `seen` is then the ratio to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub against_baseline: bool,
     /// What was promised, in words: `at least 0.9 of node-to-node`.
     pub expected: String,
     /// What was seen: the median; in the metric's unit, or a ratio.
@@ -76,6 +80,13 @@ pub struct GateVerdict {
 pub struct GateReport {
     /// One for each gate, in the scenario's order.
     pub verdicts: Vec<GateVerdict>,
+}
+
+impl GateVerdict {
+    /// Whether what was seen is a ratio, and no figure in the metric's unit.
+    pub fn is_ratio(&self) -> bool {
+        self.against_baseline || self.relative_to.is_some()
+    }
 }
 
 impl GateReport {

@@ -121,6 +121,22 @@ fn documents(inputs: &Inputs<'_>, view: &View, charts: &[Chart]) -> Result<Vec<R
     ])
 }
 
+/// The files that hold the gates' verdicts alone: `gate.json` and `junit.xml`.
+///
+/// # Errors
+/// As [`files`].
+pub fn verdict_files(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
+    Ok(vec![
+        ("gate.json".to_owned(), gate_json::write(inputs)?),
+        ("junit.xml".to_owned(), junit::write(inputs)?),
+    ])
+}
+
+/// `report.md`, for a pull request or a job's summary.
+pub fn markdown(inputs: &Inputs<'_>) -> String {
+    markdown::write(&View::new(inputs))
+}
+
 /// What a terminal shows of a run: the matrix first, then latency, cost, gates and warnings. `width` is in columns;
 /// 100 shows all, less than that leaves intervals of latency out. `colour` asks for ANSI colours.
 pub fn terminal(inputs: &Inputs<'_>, width: usize, colour: bool) -> String {

@@ -13,10 +13,12 @@ mod parse;
 mod path;
 mod place;
 mod plan;
+mod policy;
 mod problem;
 mod schema;
 mod validate;
 mod workload;
+mod worse;
 
 pub use case::{Case, Path};
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
@@ -26,11 +28,13 @@ pub use nodes::NodeRef;
 pub use parse::parse;
 pub use path::{Encapsulation, PathSpec, VxlanMode};
 pub use place::{Place, PlaceError, PlaceRef};
-pub use plan::{Overrides, Plan, PlanError};
+pub use plan::{Overrides, Plan, PlanError, skipped_gates};
+pub use policy::{Policy, parse_policy};
 pub use problem::{Complaint, Problem, ScenarioError, Step, Stretch};
-pub use schema::json_schema;
+pub use schema::{json_schema, policy_json_schema};
 pub use validate::validate;
 pub use workload::{HighestRate, Latency, LatencyKind, Protocol, Throughput, Workload, WorkloadKind};
+pub use worse::{Amount, Worsening};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

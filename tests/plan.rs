@@ -78,6 +78,8 @@ fn bad_overrides_exit_with_2() {
         &["plan", "scenarios/none.yaml"],
         &["plan", "scenarios/quick.yaml", "--only", "udp"],
         &["plan", "scenarios/quick.yaml", "--blocks", "0"],
+        &["plan", "scenarios/quick.yaml", "--budget", "100ms"],
+        &["plan", "scenarios/quick.yaml", "--budget", "10m", "--blocks", "6"],
         &["plan", "scenarios/quick.yaml", "--duration", "2"],
         &["plan", "scenarios/quick.yaml", "--duration", "25h"],
     ] {

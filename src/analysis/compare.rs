@@ -253,6 +253,68 @@ fn judged(run: &ComparedRun<'_>, path: &str, workload: &str, metric: Metric) -> 
     JUDGED.contains(&metric) && !(metric == Metric::TransactionsPerSecond && open_loop)
 }
 
+fn change(
+    row: (&str, &str, Metric),
+    base: &[Observation],
+    new: &[Observation],
+    difference: Option<&Difference>,
+) -> Change {
+    Change {
+        path: row.0.to_owned(),
+        workload: row.1.to_owned(),
+        metric: row.2,
+        base: mean(base).exp(),
+        new: mean(new).exp(),
+        ratio: (mean(new) - mean(base)).exp(),
+        interval: difference.map(|of| ((of.log - of.reach()).exp(), (of.log + of.reach()).exp())),
+        degrees: difference.map_or(0, |of| of.degrees),
+        smallest_difference: difference.map(Difference::smallest),
+        p_different: 1.0,
+        p_same: 1.0,
+        state: ChangeState::CantTell,
+    }
+}
+
+/// One figure of one run against `base` runs, by itself: its probability is not adjusted for others, and no verdict is
+/// made of it.
+///
+/// # Errors
+/// A sentence that says why the two can't be compared.
+pub fn compare_figure(
+    base: &[ComparedRun<'_>],
+    new: &ComparedRun<'_>,
+    path: &str,
+    workload: &str,
+    metric: Metric,
+) -> Result<Change, String> {
+    let new = std::slice::from_ref(new);
+    if let Some(reason) = unlike::cases(base, new).get(&(path.to_owned(), workload.to_owned())) {
+        return Err(reason.clone());
+    }
+    let observe = |run: &ComparedRun<'_>| observe(run, path, workload, metric);
+    let sides: (Option<Vec<_>>, Option<Vec<_>>) = (
+        base.iter().map(observe).collect(),
+        new.iter().map(observe).collect(),
+    );
+    let (Some(base), Some(new)) = sides else {
+        return Err(format!("Not every run has a {metric} above zero."));
+    };
+    if base.is_empty() {
+        return Err("There is no baseline.".to_owned());
+    }
+    let difference = difference(&base, &new, &[]);
+    let mut change = change((path, workload, metric), &base, &new, difference.as_ref());
+    if let Some(of) = difference {
+        change.p_different = of.p_different();
+    }
+    Ok(change)
+}
+
+/// Names of the conditions that `new` and `base` runs were not measured under alike.
+pub fn unlike_conditions(base: &[ComparedRun<'_>], new: &ComparedRun<'_>) -> Vec<Unlike> {
+    unlike::conditions(base, std::slice::from_ref(new))
+}
+
 /// Compares `new` runs to `base` runs, over all cases and metrics that every run has.
 ///
 /// `history` are further runs of the same scenario, which tell how much runs differ; `margin` is the share (above 0;
@@ -294,22 +356,12 @@ pub fn compare(
         };
         let history: Vec<_> = history.iter().filter_map(observe).collect();
         let difference = difference(&base, &new, &history);
-        comparison.changes.push(Change {
-            path: row.path.clone(),
-            workload: row.workload.clone(),
-            metric: row.metric,
-            base: mean(&base).exp(),
-            new: mean(&new).exp(),
-            ratio: (mean(&new) - mean(&base)).exp(),
-            interval: difference
-                .as_ref()
-                .map(|of| ((of.log - of.reach()).exp(), (of.log + of.reach()).exp())),
-            degrees: difference.as_ref().map_or(0, |of| of.degrees),
-            smallest_difference: difference.as_ref().map(Difference::smallest),
-            p_different: 1.0,
-            p_same: 1.0,
-            state: ChangeState::CantTell,
-        });
+        comparison.changes.push(change(
+            (&row.path, &row.workload, row.metric),
+            &base,
+            &new,
+            difference.as_ref(),
+        ));
         differences.push(difference);
     }
     let limit = margin.ln_1p();

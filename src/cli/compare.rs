@@ -48,12 +48,7 @@ fn margin(text: &str) -> Result<f64, String> {
 
 /// What of runs is compared.
 fn runs(side: &[Published]) -> Vec<ComparedRun<'_>> {
-    side.iter()
-        .map(|run| ComparedRun {
-            manifest: &run.recorded.manifest,
-            summary: &run.summary,
-        })
-        .collect()
+    side.iter().map(Published::compared).collect()
 }
 
 /// Compares.

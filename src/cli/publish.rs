@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    analysis::{self, Summary},
+    analysis::{self, Summary, compare::ComparedRun},
     gate::{self, GateReport},
     report::{self, Inputs},
     run::{self, Recorded},
@@ -27,6 +27,14 @@ impl Published {
             summary,
             gates,
         })
+    }
+
+    /// What comparisons are made from.
+    pub(super) fn compared(&self) -> ComparedRun<'_> {
+        ComparedRun {
+            manifest: &self.recorded.manifest,
+            summary: &self.summary,
+        }
     }
 
     /// What reports are made from.

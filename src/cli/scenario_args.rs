@@ -2,11 +2,11 @@
 
 use super::Failure;
 use crate::{
-    scenario::{self, Overrides, Plan, Scenario},
+    scenario::{self, Blocks, Overrides, Plan, Scenario},
     units::Span,
 };
 use clap::Args;
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 /// The scenario and its overrides.
 #[derive(Debug, Clone, Args)]
@@ -17,6 +17,9 @@ pub struct ScenarioArgs {
     /// Run N blocks, neither less nor more
     #[arg(long, value_name = "N")]
     pub blocks: Option<u32>,
+    /// Add blocks until every gate is decided, as many as fit into about T, such as 10m; no fewer than `at-least`
+    #[arg(long, value_name = "T", conflicts_with = "blocks")]
+    pub budget: Option<Span>,
     /// Measure each workload for T, such as 500ms or 10s
     #[arg(long, value_name = "T")]
     pub duration: Option<Span>,
@@ -26,6 +29,20 @@ pub struct ScenarioArgs {
     /// Draw the order of trials from this seed; a random one if left out
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+/// How many blocks of `plan` fit into `budget`, by the time that a block is estimated to take.
+fn fitting(plan: &Plan, budget: Span) -> Result<u32, Failure> {
+    let least = plan.blocks.at_least;
+    if budget.get() < plan.least_time() {
+        return Err(Failure::Usage(format!(
+            "--budget {budget} is too short: the least number of blocks, {least}, takes about {}",
+            Span(Duration::from_secs(plan.least_time().as_secs() + 1))
+        )));
+    }
+    let block = plan.block_time().as_nanos().max(1);
+    let blocks = u32::try_from(budget.get().as_nanos() / block).unwrap_or(u32::MAX);
+    Ok(blocks.clamp(least, Blocks::MOST))
 }
 
 impl ScenarioArgs {
@@ -57,6 +74,15 @@ impl ScenarioArgs {
             only: self.only.clone(),
         };
         let seed = self.seed.unwrap_or_else(rand::random);
-        Plan::new(&self.scenario()?, &overrides, seed).map_err(|error| Failure::Usage(error.to_string()))
+        let plan = |scenario: &Scenario| {
+            Plan::new(scenario, &overrides, seed).map_err(|error| Failure::Usage(error.to_string()))
+        };
+        let mut scenario = self.scenario()?;
+        let planned = plan(&scenario)?;
+        let Some(budget) = self.budget else {
+            return Ok(planned);
+        };
+        scenario.blocks.at_most = Some(fitting(&planned, budget)?);
+        plan(&scenario)
     }
 }

@@ -2,10 +2,11 @@
 
 use super::{
     GateReport, GateState, GateVerdict,
+    baseline::judge_worsening,
     sequential::{Decision, Limits, Plan},
 };
 use crate::{
-    analysis::{self, CaseSummary, Estimate, Row, Summary},
+    analysis::{self, CaseSummary, Estimate, Row, Summary, compare::ComparedRun},
     run::Manifest,
     scenario::{GateRule, Limit, Metric, RequiredEvidence},
 };
@@ -16,7 +17,13 @@ use std::fmt::Write as _;
 /// Where the scenario's `blocks` have an `at-most` above `at-least`, the run may have ended by what its gates said, and
 /// the sequential test decides ([`super::sequential`]).
 pub fn judge(manifest: &Manifest, summary: &Summary) -> GateReport {
-    let judgements = judge_all(manifest, summary);
+    judge_against(manifest, summary, &[])
+}
+
+/// Judges every gate of a run's scenario, those with `not-worse-by` against the `baseline` runs. Without a baseline
+/// these are skipped.
+pub fn judge_against(manifest: &Manifest, summary: &Summary, baseline: &[ComparedRun<'_>]) -> GateReport {
+    let judgements = judge_all(manifest, summary, baseline);
     GateReport {
         verdicts: judgements
             .map(|(rule, judgement)| judgement.verdict(rule))
@@ -27,7 +34,7 @@ pub fn judge(manifest: &Manifest, summary: &Summary) -> GateReport {
 /// The gates that further blocks of a run may still decide, by name: none where the number of blocks is fixed. A gate
 /// that no block can decide, since its path is not proved or its metric doesn't exist, is not among them.
 pub fn open_gates<'a>(manifest: &'a Manifest, summary: &Summary) -> Vec<&'a str> {
-    judge_all(manifest, summary)
+    judge_all(manifest, summary, &[])
         .filter(|(_, judgement)| judgement.open)
         .map(|(rule, _)| rule.name.as_str())
         .collect()
@@ -36,6 +43,7 @@ pub fn open_gates<'a>(manifest: &'a Manifest, summary: &Summary) -> Vec<&'a str>
 fn judge_all<'a>(
     manifest: &'a Manifest,
     summary: &Summary,
+    baseline: &[ComparedRun<'_>],
 ) -> impl Iterator<Item = (&'a GateRule, Judgement)> {
     let blocks = manifest.scenario.blocks;
     let plan = blocks
@@ -44,24 +52,30 @@ fn judge_all<'a>(
     manifest.scenario.gates.iter().map(move |rule| {
         let judgement = match manifest.skipped_gates.get(&rule.name) {
             Some(reason) => Judgement::skipped(reason),
-            None => judge_rule(rule, summary, plan.as_ref()),
+            None => match rule.not_worse_by {
+                Some(worsening) => {
+                    let run = ComparedRun { manifest, summary };
+                    judge_worsening(rule, worsening, &run, baseline)
+                }
+                None => judge_rule(rule, summary, plan.as_ref()),
+            },
         };
         (rule, judgement)
     })
 }
 
 /// A verdict, the rule itself left out.
-struct Judgement {
-    state: GateState,
-    estimate: Option<Estimate>,
+pub(super) struct Judgement {
+    pub(super) state: GateState,
+    pub(super) estimate: Option<Estimate>,
     /// The sentence, without what was expected.
-    message: String,
+    pub(super) message: String,
     /// Whether more blocks of this run may decide it.
-    open: bool,
+    pub(super) open: bool,
 }
 
 impl Judgement {
-    fn skipped(reason: &str) -> Self {
+    pub(super) fn skipped(reason: &str) -> Self {
         Self {
             state: GateState::Skipped,
             estimate: None,
@@ -70,7 +84,7 @@ impl Judgement {
         }
     }
 
-    fn inconclusive(estimate: Option<Estimate>, message: String) -> Self {
+    pub(super) fn inconclusive(estimate: Option<Estimate>, message: String) -> Self {
         Self {
             state: GateState::Inconclusive,
             estimate,
@@ -88,6 +102,7 @@ impl Judgement {
             workload: rule.workload.clone(),
             metric: rule.metric,
             relative_to: rule.relative_to.clone(),
+            against_baseline: rule.not_worse_by.is_some(),
             message: format!(
                 "`{}`, `{}`: {} should be {expected}. {}",
                 rule.path, rule.workload, rule.metric, self.message
@@ -101,7 +116,7 @@ impl Judgement {
 }
 
 /// A figure with four significant digits, without needless zeros.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     let magnitude = if value == 0.0 {
         0
     } else {
@@ -127,6 +142,9 @@ fn with_unit(rule: &GateRule, value: f64) -> String {
 
 /// What a rule promises, in words.
 fn expected(rule: &GateRule) -> String {
+    if let Some(worsening) = rule.not_worse_by {
+        return format!("not worse than in the baseline by {worsening}");
+    }
     let limit = |limit: Limit| match limit {
         Limit::Number(number) => with_unit(rule, number),
         Limit::Rate(_) | Limit::Time(_) => limit.to_string(),
@@ -178,7 +196,7 @@ fn seen(rule: &GateRule, estimate: &Estimate) -> String {
 }
 
 /// What to look at next, where a figure is not as promised.
-fn next(metric: Metric) -> &'static str {
+pub(super) fn next(metric: Metric) -> &'static str {
     match metric {
         Metric::Throughput | Metric::LoadThroughput => {
             "Look at the CPU's share in softirq, the NIC's tunnel offloads and the retransmissions in the report, and \
@@ -195,7 +213,7 @@ fn next(metric: Metric) -> &'static str {
 }
 
 /// A case that a gate is about; both of a relative one's must carry the verdict.
-fn unfit(rule: &GateRule, case: &CaseSummary) -> Option<String> {
+pub(super) fn unfit(rule: &GateRule, case: &CaseSummary) -> Option<String> {
     if case.valid == 0 {
         let why = match (case.contradicted, case.failed) {
             (0, 0) => "none was measured: go on with `encapbench run --resume`".to_owned(),
@@ -218,7 +236,7 @@ fn unfit(rule: &GateRule, case: &CaseSummary) -> Option<String> {
 }
 
 /// What a reader of a verdict should know besides; empty, or with a space before it.
-fn besides(rule: &GateRule, cases: &[&CaseSummary]) -> String {
+pub(super) fn besides(rule: &GateRule, cases: &[&CaseSummary]) -> String {
     let mut sentences = String::new();
     for case in cases {
         if case.contradicted > 0 {

@@ -472,6 +472,7 @@ fn verdict(state: GateState, gate: &str, message: &str) -> GateVerdict {
         workload: "tcp".to_owned(),
         metric: Metric::Throughput,
         relative_to: Some("node-to-node".to_owned()),
+        against_baseline: false,
         expected: "at least 0.9 of node-to-node".to_owned(),
         seen: Some(0.969_123_4),
         interval: Some((0.941, 0.991)),

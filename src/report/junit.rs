@@ -36,7 +36,7 @@ pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
         case.add_property(("metric", verdict.metric.name()));
         case.add_property(("expected", verdict.expected.as_str()));
         if let Some(seen) = verdict.seen {
-            let seen = if verdict.relative_to.is_some() {
+            let seen = if verdict.is_ratio() {
                 digits::csv_ratio(seen)
             } else {
                 digits::csv(verdict.metric, seen)

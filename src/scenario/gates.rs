@@ -1,6 +1,6 @@
 //! Blocks, references and gates of a scenario.
 
-use super::metric::Metric;
+use super::{metric::Metric, worse::Worsening};
 use crate::units::{ByteRate, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,9 @@ pub struct Blocks {
 }
 
 impl Blocks {
+    /// The most that a run can have.
+    pub const MOST: u32 = 10_000;
+
     /// The most blocks that are run.
     pub const fn most(self) -> u32 {
         match self.at_most {
@@ -153,6 +156,10 @@ pub struct GateRule {
     /// The most that is good enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Limit>,
+    /// Compare with earlier runs, given to `encapbench gate` by `--baseline`: how much worse is too much. In place of
+    /// limits and of `relative-to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_worse_by: Option<Worsening>,
     /// `any`: judge even where the path is not confirmed.
     #[serde(default)]
     pub evidence: RequiredEvidence,

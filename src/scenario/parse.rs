@@ -3,9 +3,10 @@
 use super::{
     Scenario,
     locate::{Positions, stretch},
-    problem::{Complaint, ScenarioError, Stretch, suggest},
+    problem::{Complaint, Problem, ScenarioError, Stretch, suggest},
     validate::validate,
 };
+use serde::de::DeserializeOwned;
 use serde_saphyr::{
     Error as YamlError, MessageFormatter, Options, UserMessageFormatter, budget::BudgetBreach,
 };
@@ -20,6 +21,15 @@ const LONGEST: usize = 1 << 20;
 /// The first thing that can't be read as a scenario (no YAML, an unknown or missing key, a wrong type), else all
 /// that is wrong with the scenario as a whole.
 pub fn parse(text: &str, file_name: &str) -> Result<Scenario, ScenarioError> {
+    parse_as(text, file_name, validate)
+}
+
+/// Reads a file of any model and validates it.
+pub(super) fn parse_as<T: DeserializeOwned>(
+    text: &str,
+    file_name: &str,
+    validate: impl FnOnce(&T) -> Vec<Problem>,
+) -> Result<T, ScenarioError> {
     let refuse = |complaints| Err(ScenarioError::new(file_name, complaints));
     if text.len() > LONGEST {
         return refuse(vec![Complaint {
@@ -41,8 +51,8 @@ pub fn parse(text: &str, file_name: &str) -> Result<Scenario, ScenarioError> {
         message,
         hint,
     };
-    let scenario: Scenario = match serde_saphyr::from_str_with_options(text, options()) {
-        Ok(scenario) => scenario,
+    let read: T = match serde_saphyr::from_str_with_options(text, options()) {
+        Ok(read) => read,
         Err(error) => {
             let (message, hint) = explain(&error);
             let stretch = error
@@ -51,9 +61,9 @@ pub fn parse(text: &str, file_name: &str) -> Result<Scenario, ScenarioError> {
             return refuse(vec![complain(stretch, message, hint)]);
         }
     };
-    let problems = validate(&scenario);
+    let problems = validate(&read);
     if problems.is_empty() {
-        return Ok(scenario);
+        return Ok(read);
     }
     let positions = Positions::read(text, options());
     refuse(

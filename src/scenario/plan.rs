@@ -285,7 +285,8 @@ fn slug(name: &str, fallback: &str) -> String {
     }
 }
 
-fn skipped_gates(scenario: &Scenario, cases: &[Case]) -> BTreeMap<String, String> {
+/// The gates of `scenario` that can't be judged since `--only` left out what they are about: name and reason.
+pub fn skipped_gates(scenario: &Scenario, cases: &[Case]) -> BTreeMap<String, String> {
     let planned = |path: &str, workload: &str| {
         cases
             .iter()

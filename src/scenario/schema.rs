@@ -1,29 +1,42 @@
 //! The JSON Schema of scenario files, for editors.
 
-use super::Scenario;
-use schemars::generate::SchemaSettings;
+use super::{Policy, Scenario};
+use schemars::{JsonSchema, generate::SchemaSettings};
 
 /// The JSON Schema (draft 2020-12) of scenario files, as indented text with a line break at its end. The same text
 /// each time.
 pub fn json_schema() -> String {
+    schema_of::<Scenario>("encapbench scenario")
+}
+
+/// The same of policy files.
+pub fn policy_json_schema() -> String {
+    schema_of::<Policy>("encapbench policy")
+}
+
+fn schema_of<T: JsonSchema>(title: &str) -> String {
     let mut schema = SchemaSettings::draft2020_12()
         .into_generator()
-        .into_root_schema_for::<Scenario>();
-    schema.insert("title".to_owned(), "encapbench scenario".into());
+        .into_root_schema_for::<T>();
+    schema.insert("title".to_owned(), title.into());
     format!("{:#}\n", schema.to_value())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::json_schema;
+    use super::{json_schema, policy_json_schema};
     use serde_json::Value;
     use std::{fs, path::Path};
 
     #[test]
-    fn the_checked_in_schema_is_fresh() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/scenario.schema.json");
+    fn the_checked_in_schemas_are_fresh() {
+        fresh("scenario.schema.json", &json_schema(), "schema");
+        fresh("policy.schema.json", &policy_json_schema(), "schema --policy");
+    }
+
+    fn fresh(file: &str, fresh: &str, command: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(file);
         let checked_in = fs::read_to_string(&path).unwrap_or_default();
-        let fresh = json_schema();
         if checked_in != fresh {
             let differing = fresh
                 .lines()
@@ -35,7 +48,7 @@ mod tests {
                 .map(|(line, (new, old))| format!("line {}:\n- {old}\n+ {new}\n", line + 1))
                 .collect();
             panic!(
-                "{} is stale:\n{}make it again: cargo run -- schema > schema/scenario.schema.json",
+                "{} is stale:\n{}make it again: cargo run -- {command} > schema/{file}",
                 path.display(),
                 diff.concat()
             );
@@ -70,8 +83,13 @@ mod tests {
                 }
             }
         }
-        let schema: Value = serde_json::from_str(&json_schema()).unwrap();
-        assert_eq!(schema["title"], "encapbench scenario");
-        check(&schema, "");
+        for (text, title) in [
+            (json_schema(), "encapbench scenario"),
+            (policy_json_schema(), "encapbench policy"),
+        ] {
+            let schema: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(schema["title"], title);
+            check(&schema, "");
+        }
     }
 }

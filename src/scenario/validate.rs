@@ -29,6 +29,16 @@ pub fn validate(scenario: &Scenario) -> Vec<Problem> {
     problems.0
 }
 
+/// All that is wrong with the gates of `scenario`, as those of a policy file.
+pub(super) fn validate_gates(scenario: &Scenario) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    if scenario.gates.is_empty() {
+        problems.say(&["gates".into()], empty("gates"), None);
+    }
+    gates::check_gates(scenario, &mut problems);
+    problems.0
+}
+
 /// What was found so far.
 #[derive(Default)]
 struct Problems(Vec<Problem>);

@@ -1,11 +1,13 @@
 //! Blocks, the path to compare to, references and gates.
 
 use super::{Problems, title_fault};
-use crate::scenario::{GateRule, Limit, Metric, Protocol, Scenario, WorkloadKind, problem::Step};
+use crate::scenario::{
+    Amount, Blocks, GateRule, Limit, Metric, Protocol, Scenario, WorkloadKind, Worsening, problem::Step,
+};
 use std::collections::BTreeSet;
 
 /// The most blocks of a run.
-const MOST_BLOCKS: u64 = 10_000;
+const MOST_BLOCKS: u64 = Blocks::MOST as u64;
 
 pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
     let at_least: [Step; 2] = ["blocks".into(), "at-least".into()];
@@ -27,6 +29,12 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
         problems.known(&["relative-to".into()], "path", "paths", base, &paths);
     }
     references(scenario, &paths, problems);
+    check_gates(scenario, problems);
+}
+
+/// The gates alone.
+pub(super) fn check_gates(scenario: &Scenario, problems: &mut Problems) {
+    let paths: Vec<&str> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
     problems.unique("gates", scenario.gates.iter().map(|gate| gate.name.as_str()));
     for (index, rule) in scenario.gates.iter().enumerate() {
         gate(
@@ -181,11 +189,15 @@ fn gate(
             check_limit(rule, limit, &at(key), problems);
         }
     }
+    if let Some(worsening) = rule.not_worse_by {
+        check_worsening(rule, worsening, &at, problems);
+        return;
+    }
     match (rule.at_least, rule.at_most) {
         (None, None) => problems.say(
             &at("name"),
             format!("the gate `{}` has no limit", rule.name),
-            "add `at-least`, `at-most` or both".to_owned(),
+            "add `at-least`, `at-most` or both, or `not-worse-by`".to_owned(),
         ),
         (Some(least), Some(most)) if least.value() > most.value() => problems.say(
             &at("at-least"),
@@ -193,6 +205,65 @@ fn gate(
             None,
         ),
         _ => {}
+    }
+}
+
+/// How much worse than earlier runs.
+fn check_worsening(
+    rule: &GateRule,
+    worsening: Worsening,
+    at: &impl Fn(&'static str) -> [Step; 3],
+    problems: &mut Problems,
+) {
+    let others = [
+        ("relative-to", rule.relative_to.is_some()),
+        ("at-least", rule.at_least.is_some()),
+        ("at-most", rule.at_most.is_some()),
+    ];
+    for (key, _) in others.into_iter().filter(|(_, given)| *given) {
+        problems.say(
+            &at(key),
+            format!("`{key}` and `not-worse-by` don't go together"),
+            "make it a gate of its own".to_owned(),
+        );
+    }
+    if matches!(rule.metric, Metric::Retransmits | Metric::LossPercent) {
+        problems.say(
+            &at("metric"),
+            format!(
+                "{} may well be 0, which nothing can be compared with",
+                rule.metric
+            ),
+            "judge the number itself, with `at-most`".to_owned(),
+        );
+    }
+    let unit = unit(rule.metric);
+    // Of what is there, no more than all can go.
+    let most = if rule.metric.more_is_better() { 1.0 } else { 10.0 };
+    for amount in worsening.amounts() {
+        let fits = match amount {
+            Amount::Share(share) => share > 0.0 && share < most,
+            Amount::Absolute(Limit::Number(number)) => number.is_finite() && number > 0.0,
+            Amount::Absolute(Limit::Rate(rate)) => unit == Unit::Rate && rate.0 > 0,
+            Amount::Absolute(Limit::Time(time)) => unit == Unit::Time && !time.get().is_zero(),
+        };
+        if !fits {
+            let example = match unit {
+                Unit::Rate => "50MB/s",
+                Unit::Time => "20us",
+                Unit::Number => "a number",
+            };
+            problems.say(
+                &at("not-worse-by"),
+                format!(
+                    "{} is worse by a share above 0% and below {}%, or by an amount above zero such as {example}; \
+                     `{amount}` is neither",
+                    rule.metric,
+                    most * 100.0
+                ),
+                None,
+            );
+        }
     }
 }
 
