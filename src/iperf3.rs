@@ -11,5 +11,5 @@ pub mod server;
 mod session;
 pub mod wire;
 
-pub use link::ConnectError;
+pub use link::{ConnectError, SocketOptions};
 pub use session::{IntervalSample, StreamEnds, TestEvent, TestOutcome};

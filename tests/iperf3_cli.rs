@@ -571,6 +571,76 @@ fn a_server_keeps_its_limits() {
 }
 
 #[test]
+fn files_and_stamps_are_written_where_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (log, pid) = (path("log"), path("pid"));
+    let server = Server::start(Who::Ours, &["--logfile", &log, "--pidfile", &pid]);
+    let output = client(
+        Who::Ours,
+        server.port,
+        &["-n", "1M", "--timestamps=STAMP ", "-T", "title"],
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(
+        said.lines().all(|line| line.starts_with("STAMP title:  ")),
+        "{said}"
+    );
+    let id = server.child.as_ref().unwrap().id();
+    assert_eq!(std::fs::read_to_string(&pid).unwrap().trim(), id.to_string());
+    let printed = server.terminate();
+    assert!(printed.stdout.is_empty(), "{}", text(&printed.stdout));
+    let logged = std::fs::read_to_string(&log).unwrap();
+    assert!(logged.contains("Accepted connection from 127.0.0.1"), "{logged}");
+    assert!(
+        !Path::new(&pid).exists(),
+        "the file names a process that is no more"
+    );
+}
+
+#[test]
+fn sockets_are_made_as_asked() {
+    let server = Server::start(Who::Ours, &["--logfile", "/dev/null"]);
+    let ports = |arguments: &[&str]| {
+        let output = client(Who::Ours, server.port, arguments);
+        let document = json(&output);
+        assert!(output.status.success(), "{arguments:?}: {document}");
+        let connected = document["start"]["connected"].as_array().unwrap();
+        connected
+            .iter()
+            .map(|stream| stream["local_port"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    for transport in [&["-n", "1M"][..], &["-u", "-n", "100K", "-b", "20M"]] {
+        let port = free_port();
+        let cport = port.to_string();
+        let found = ports(&[transport, &["-J", "-P", "2", "--cport", &cport]].concat());
+        assert_eq!(found, [u64::from(port), u64::from(port) + 1], "{transport:?}");
+        // Skip the second port too.
+        let _ = free_port();
+    }
+    ports(&[
+        "-J",
+        "-n",
+        "1M",
+        "--bind-dev",
+        "lo",
+        "--snd-timeout",
+        "5000",
+        "--cntl-ka=10/2/3",
+    ]);
+    let wrong = client(
+        Who::Ours,
+        server.port,
+        &["-n", "1M", "--bind-dev", "nosuchdevice"],
+    );
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = text(&wrong.stderr);
+    assert!(said.contains("SO_BINDTODEVICE nosuchdevice"), "{said}");
+}
+
+#[test]
 fn an_interrupted_client_sums_up_and_ends_well() {
     let server = Server::start(Who::Ours, &["-1"]);
     // The server must be up before, for nothing is tried again here.

@@ -98,6 +98,7 @@ enum Stopped {
 
 /// Options that are known, and can't be had here: better told than ignored.
 fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
+    let server = options.side == Side::Server;
     let unsupported = [
         (
             options.transport == Transport::Sctp || options.xbind || options.nstreams,
@@ -117,14 +118,9 @@ fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
             "IPv6 flow labels are not built in",
         ),
         (
-            options.bind_device.is_some(),
+            server && options.bind_device.is_some(),
             "--bind-dev",
-            "binding to a device is not built in: bind to its address with -B",
-        ),
-        (
-            options.client_port.is_some(),
-            "--cport",
-            "choosing the client's ports is not built in",
+            "a server binds to no device here: bind to its address with -B",
         ),
         (
             options.side == Side::Client && options.receive_timeout.is_some(),
@@ -132,14 +128,14 @@ fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
             "a client waits for data until the test's time is over",
         ),
         (
-            options.send_timeout.is_some(),
+            server && options.send_timeout.is_some(),
             "--snd-timeout",
-            "the system's own timeout is used",
+            "a server uses the system's own timeout here",
         ),
         (
-            options.keepalive.is_some(),
+            server && options.keepalive.is_some(),
             "--cntl-ka",
-            "control connections have deadlines of their own here",
+            "a server's control connections have deadlines of their own here",
         ),
     ];
     match unsupported.iter().find(|(asked, ..)| *asked) {

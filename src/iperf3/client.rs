@@ -3,7 +3,7 @@
 mod datagrams;
 
 use super::{
-    link::{self, ConnectError, ControlLink, Received},
+    link::{self, ConnectError, ControlLink, Received, SocketOptions},
     session::{DataStream, Session, TestEvent, TestOutcome, canonical},
     wire::{
         Cookie, Parameters, Transport,
@@ -23,7 +23,7 @@ use rand::{TryRng as _, rngs::SysRng};
 use socket2::Socket;
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -264,6 +264,8 @@ pub struct ClientOptions {
     pub address: SocketAddr,
     /// The local address of all connections; the kernel's choice if `None`.
     pub bind: Option<IpAddr>,
+    /// How sockets are made.
+    pub sockets: SocketOptions,
     /// The test.
     pub test: TestParameters,
     /// The parameter document to send instead of the one made of `test`, where it has keys that `test` has no field
@@ -288,6 +290,7 @@ impl ClientOptions {
         Self {
             address,
             bind: None,
+            sockets: SocketOptions::default(),
             test: TestParameters::default(),
             document: None,
             sample_interval: Duration::from_millis(100),
@@ -392,10 +395,10 @@ pub fn run(
     };
     let socket = link::connect(
         options.address,
-        options.bind,
+        options.bind.map(|ip| SocketAddr::new(ip, 0)),
         options.connect_timeout,
         stop,
-        |_| Ok(()),
+        |socket| options.sockets.set_control(socket, options.address),
     )
     .map_err(ClientError::Connect)?;
     if options.test.transport == Transport::Udp && options.test.length.is_none() {
@@ -721,7 +724,7 @@ impl Run<'_> {
             };
             let id = super::wire::stream_id(index) as u32;
             if self.parameters.transport == Transport::Udp {
-                let socket = self.open_datagrams(id)?;
+                let socket = self.open_datagrams(id, self.local(index))?;
                 let stream =
                     DataStream::new(socket, role, direction).map_err(|source| ClientError::Stream {
                         id,
@@ -731,10 +734,9 @@ impl Run<'_> {
                 continue;
             }
             let (address, timeout) = (self.options.address, self.options.connect_timeout);
-            let socket = link::connect(address, self.options.bind, timeout, self.stop, |socket| {
-                self.prepare(socket)
-            })
-            .map_err(|source| ClientError::Stream { id, source })?;
+            let local = self.local(index);
+            let socket = link::connect(address, local, timeout, self.stop, |socket| self.prepare(socket))
+                .map_err(|source| ClientError::Stream { id, source })?;
             let cookie = self.cookie.as_bytes();
             let failed = |source| ClientError::Stream {
                 id,
@@ -750,6 +752,20 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The local end of a stream, where it is not the kernel's choice.
+    fn local(&self, index: usize) -> Option<SocketAddr> {
+        let (ip, port) = (self.options.bind, self.options.sockets.port);
+        if ip.is_none() && port.is_none() {
+            return None;
+        }
+        let any = match self.options.address {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let port = port.map_or(0, |port| port.wrapping_add(index as u16));
+        Some(SocketAddr::new(ip.unwrap_or(any), port))
+    }
+
     /// Sets what has to be set before the SYN, and the rest.
     fn prepare(&self, socket: &Socket) -> Result<(), ConnectError> {
         let address = self.options.address;
@@ -759,6 +775,7 @@ impl Run<'_> {
             source: refused.source,
         };
         let udp = self.parameters.transport == Transport::Udp;
+        self.options.sockets.set(socket, address, !udp)?;
         if !udp {
             link::set_mss(socket, &self.parameters).map_err(refused)?;
         }

@@ -6,10 +6,10 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{IpAddr, Shutdown, SocketAddr, UdpSocket},
+    net::{Shutdown, SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -173,19 +173,87 @@ pub enum ConnectError {
     },
 }
 
+/// How a client's sockets are made, apart from what its test asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SocketOptions {
+    /// The network device of all connections (SO_BINDTODEVICE).
+    pub device: Option<String>,
+    /// The local port of the first stream; the others take those after it.
+    pub port: Option<u16>,
+    /// How long sent TCP data may stay without an answer (TCP_USER_TIMEOUT).
+    pub user_timeout: Option<Duration>,
+    /// Keepalive of the control connection: seconds until the first probe, seconds between them, how many; the
+    /// system's where 0.
+    pub keepalive: Option<(u32, u32, u32)>,
+}
+
+impl SocketOptions {
+    /// Sets them on a socket that is not connected yet.
+    pub(super) fn set(&self, socket: &Socket, address: SocketAddr, tcp: bool) -> Result<(), ConnectError> {
+        let refused = |option: String| {
+            move |source| ConnectError::Option {
+                address,
+                option,
+                source,
+            }
+        };
+        if let Some(device) = &self.device {
+            socket
+                .bind_device(Some(device.as_bytes()))
+                .map_err(refused(format!("SO_BINDTODEVICE {device}")))?;
+        }
+        if let Some(timeout) = self.user_timeout.filter(|_| tcp) {
+            socket
+                .set_tcp_user_timeout(Some(timeout))
+                .map_err(refused(format!("TCP_USER_TIMEOUT {} ms", timeout.as_millis())))?;
+        }
+        Ok(())
+    }
+
+    /// Sets what is for the control connection alone.
+    pub(super) fn set_control(&self, socket: &Socket, address: SocketAddr) -> Result<(), ConnectError> {
+        self.set(socket, address, true)?;
+        let Some((idle, interval, count)) = self.keepalive else {
+            return Ok(());
+        };
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let mut keepalive = TcpKeepalive::new();
+        if idle > 0 {
+            keepalive = keepalive.with_time(seconds(idle));
+        }
+        if interval > 0 {
+            keepalive = keepalive.with_interval(seconds(interval));
+        }
+        if count > 0 {
+            keepalive = keepalive.with_retries(count);
+        }
+        socket
+            .set_tcp_keepalive(&keepalive)
+            .map_err(|source| ConnectError::Option {
+                address,
+                option: "SO_KEEPALIVE".to_owned(),
+                source,
+            })
+    }
+}
+
+fn bind_to(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    // A port that was asked for may still be remembered by the kernel from the test before.
+    socket.set_reuse_address(address.port() != 0)?;
+    socket.bind(&SockAddr::from(address))
+}
+
 /// A UDP socket that is connected and set up, and doesn't block.
 pub(super) fn connect_datagrams(
     address: SocketAddr,
-    bind: Option<IpAddr>,
+    bind: Option<SocketAddr>,
     prepare: impl FnOnce(&Socket) -> Result<(), ConnectError>,
 ) -> Result<UdpSocket, ConnectError> {
     let failed = |error: io::Error| ConnectError::Failed(address, error);
     let socket =
         Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).map_err(failed)?;
     if let Some(bind) = bind {
-        socket
-            .bind(&SockAddr::from(SocketAddr::new(bind, 0)))
-            .map_err(failed)?;
+        bind_to(&socket, bind).map_err(failed)?;
     }
     prepare(&socket)?;
     socket.set_nonblocking(true).map_err(failed)?;
@@ -196,7 +264,7 @@ pub(super) fn connect_datagrams(
 /// Connects with a deadline, interruptibly. `prepare` sets options before the SYN.
 pub(super) fn connect(
     address: SocketAddr,
-    bind: Option<IpAddr>,
+    bind: Option<SocketAddr>,
     timeout: Duration,
     stop: &Stop,
     prepare: impl FnOnce(&Socket) -> Result<(), ConnectError>,
@@ -205,9 +273,7 @@ pub(super) fn connect(
     let socket =
         Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
     if let Some(bind) = bind {
-        socket
-            .bind(&SockAddr::from(SocketAddr::new(bind, 0)))
-            .map_err(failed)?;
+        bind_to(&socket, bind).map_err(failed)?;
     }
     prepare(&socket)?;
     socket.set_nonblocking(true).map_err(failed)?;

@@ -95,6 +95,8 @@ pub struct ServerOptions {
     pub hooks: Option<Hooks>,
     /// Strangers at once; when more come, the one that has waited longest is dropped.
     pub strangers: usize,
+    /// Whether an unspecified IPv6 address takes IPv6 alone.
+    pub only_v6: bool,
 }
 
 impl Default for ServerOptions {
@@ -110,6 +112,7 @@ impl Default for ServerOptions {
             data_patience: None,
             hooks: None,
             strangers: 256,
+            only_v6: false,
         }
     }
 }
@@ -244,7 +247,8 @@ enum Note {
 }
 
 impl Server {
-    /// Binds and listens; port 0 takes a free one. An unspecified IPv6 address takes IPv4 too.
+    /// Binds and listens; port 0 takes a free one. An unspecified IPv6 address takes IPv4 too, unless
+    /// [`ServerOptions::only_v6`].
     ///
     /// # Errors
     /// Where the address can't be had.
@@ -253,7 +257,7 @@ impl Server {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             if address.is_ipv6() {
-                socket.set_only_v6(!address.ip().is_unspecified())?;
+                socket.set_only_v6(options.only_v6 || !address.ip().is_unspecified())?;
             }
             socket.bind(&SockAddr::from(address))?;
             socket.listen(BACKLOG)?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     iperf3::{
-        TestEvent, TestOutcome,
+        SocketOptions, TestEvent, TestOutcome,
         auth::{AuthError, Credentials, Padding},
         client::{self, ClientError, ClientOptions, Finish, Flow, TestParameters},
         output::{text, view::Side},
@@ -85,6 +85,12 @@ fn test(
     let (test, document) = parameters(options, credentials).map_err(one)?;
     let engine = ClientOptions {
         bind,
+        sockets: SocketOptions {
+            device: options.bind_device.clone(),
+            port: options.client_port,
+            user_timeout: options.send_timeout.filter(|timeout| !timeout.is_zero()),
+            keepalive: options.keepalive.as_deref().map(keepalive),
+        },
         test,
         document: Some(Box::new(document.clone())),
         sample_interval: Duration::from_secs_f64(options.interval),
@@ -189,6 +195,15 @@ fn done(printer: &mut Printer<'_>, outcome: &TestOutcome) {
         }
     }
     printer.lines(&[String::new(), "iperf Done.".to_owned()]);
+}
+
+/// `IDLE/INTERVAL/COUNT`, each of which may be missing.
+fn keepalive(text: &str) -> (u32, u32, u32) {
+    let mut parts = text
+        .split('/')
+        .map(|part| u32::try_from(super::quantity::atoi(part)).unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next())
 }
 
 fn code(number: i32) -> String {

@@ -179,6 +179,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -
 fn bind(options: &Options, keeper: Option<Gatekeeper>, shared: &Shared) -> Result<Server, Stopped> {
     let engine = ServerOptions {
         one_test: options.one_off,
+        only_v6: options.only_v6,
         sample_interval: Duration::from_secs_f64(options.interval),
         // As iperf3: one at a time.
         tests: 1,

@@ -11,7 +11,7 @@ use crate::iperf3::{
 use socket2::Socket;
 use std::{
     io,
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
     time::{Duration, Instant},
 };
@@ -24,12 +24,16 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 impl Run<'_> {
     /// Opens a stream. Where the server ended the test meanwhile, the machine knows why.
-    pub(super) fn open_datagrams(&mut self, id: u32) -> Result<Socket, ClientError> {
+    pub(super) fn open_datagrams(
+        &mut self,
+        id: u32,
+        local: Option<SocketAddr>,
+    ) -> Result<Socket, ClientError> {
         let address = self.options.address;
         let failed = |source| ClientError::Stream { id, source };
         let broken = |error| failed(ConnectError::Failed(address, error));
-        let socket = link::connect_datagrams(address, self.options.bind, |socket| self.prepare(socket))
-            .map_err(failed)?;
+        let socket =
+            link::connect_datagrams(address, local, |socket| self.prepare(socket)).map_err(failed)?;
         let deadline = Instant::now() + PATIENCE;
         socket.send(&datagram::CONNECT).map_err(broken)?;
         let mut asked = Instant::now();
