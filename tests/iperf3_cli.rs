@@ -510,6 +510,18 @@ fn authentication_works_with_stock_and_refuses_alike() {
     }
     let nobody = client(Who::Ours, server.port, &["-n", "1M"]);
     assert!(text(&nobody.stderr).contains("test authorization failed"));
+    // Nor is a password taken from a stdin that is no terminal.
+    let silent = client(
+        Who::Ours,
+        server.port,
+        &["--username", "mario", "--rsa-public-key-path", &public],
+    );
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(
+        text(&silent.stderr).starts_with("iperf3: parameter error - "),
+        "{}",
+        text(&silent.stderr)
+    );
     let told = text(&server.terminate().stderr);
     assert_eq!(told.matches("test authorization failed").count(), 3, "{told}");
     if !stock() {

@@ -20,7 +20,7 @@ use crate::{
 };
 use rand::{TryRng as _, rngs::SysRng};
 use std::{
-    io::{self, BufRead as _, IsTerminal as _, Write},
+    io::{self, BufRead as _, Write},
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     time::Duration,
 };
@@ -307,28 +307,20 @@ fn credentials(options: &Options, err: &mut dyn Write) -> Result<Option<Credenti
     }
 }
 
-/// Asks at the terminal, without echo; a pipe is read plainly.
+/// Asks at the terminal, without echo; without a terminal it is an error, as in iperf3.
 fn ask_password(err: &mut dyn Write) -> io::Result<String> {
     use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let input = io::stdin();
+    let before = tcgetattr(&input)?;
     write!(err, "Password: ")?;
     err.flush()?;
-    let input = io::stdin();
-    let before = if input.is_terminal() {
-        tcgetattr(&input).ok()
-    } else {
-        None
-    };
-    if let Some(before) = &before {
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&input, OptionalActions::Flush, &quiet)?;
-    }
+    let mut quiet = before.clone();
+    quiet.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(&input, OptionalActions::Flush, &quiet)?;
     let mut password = String::new();
     let read = input.lock().read_line(&mut password);
-    if let Some(before) = &before {
-        tcsetattr(&input, OptionalActions::Flush, before)?;
-        writeln!(err)?;
-    }
+    tcsetattr(&input, OptionalActions::Flush, &before)?;
+    writeln!(err)?;
     read?;
     Ok(password.trim_end_matches(['\r', '\n']).to_owned())
 }
