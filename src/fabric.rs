@@ -46,11 +46,11 @@ pub trait Fabric: Send {
     /// Starts `encapbench worker` in a place.
     fn launch(&mut self, place: &Place) -> impl Future<Output = Result<Transport, FabricError>> + Send;
 
-    /// The address at which a place is reached by others of the fabric.
+    /// The address that a path's end has on this path: at it the other end reaches it, and to it it binds.
     ///
     /// # Errors
     /// Where there is no such place.
-    fn address(&self, place: &Place) -> Result<IpAddr, FabricError>;
+    fn address(&self, path: &Path, place: &Place) -> Result<IpAddr, FabricError>;
 
     /// The nodes whose devices and routes tell which way a path's packets go, the sender's first, each with what to
     /// look at there.

@@ -122,7 +122,7 @@ fn devices_and_routes_tell_the_encapsulation() {
         let fabric = LabFabric::new("test", &lab, &[case(path.clone())]).unwrap();
         // The plan is the same, for as many pods of each node's pool.
         assert_eq!(
-            fabric.address(&path.to).unwrap(),
+            fabric.address(&path, &path.to).unwrap(),
             running.address(&path.to).unwrap()
         );
         let watched = fabric.observe(&path).unwrap();

@@ -470,3 +470,113 @@ fn the_same_seed_gives_the_same_order() {
         "a plan touches nothing"
     );
 }
+
+#[test]
+fn a_node_reaches_tunnelled_pods_through_the_tunnel_both_ways() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "
+name: asymmetric
+fabric:
+  lab:
+    clusters: [ { name: c, subnets: [ { nodes: [a, b] }, { nodes: [d] } ] } ]
+paths:
+  - { name: plain, from: a, to: pod@b, vxlan-mode: CrossSubnet }
+  - { name: back, from: pod@a, to: b, vxlan-mode: CrossSubnet }
+  - { name: always, from: a, to: pod@b, vxlan-mode: Always }
+  - { name: across, from: a, to: pod@d, vxlan-mode: CrossSubnet }
+workloads:
+  - { name: tcp, throughput: { duration: 100ms, omit: 50ms } }
+  - { name: reverse, throughput: { duration: 100ms, omit: 50ms, reverse: true } }
+  - { name: rr, latency: { kind: tcp-rr, duration: 100ms, omit: 50ms } }
+blocks: { at-least: 1 }
+";
+    let output = run_small(folder.path(), text, &["--quiet"]);
+    assert_eq!(code(output.status), 0, "{}", said(&output));
+    let trials = trials(&folder.path().join("run"));
+    assert_eq!(trials.len(), 12);
+    for trial in trials {
+        assert_eq!(
+            trial["verdict"]["state"], "confirmed",
+            "{} {}",
+            trial["case"], trial["verdict"]
+        );
+    }
+}
+
+#[test]
+fn garbage_sent_to_a_listening_worker_harms_no_trial() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_scenario(folder.path(), SMALL);
+    let child = encapbench()
+        .current_dir(folder.path())
+        .arg("run")
+        .arg(file)
+        .args(["--out", "run", "--only", "plain", "--duration", "3s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let inside = |place: &str, command: &[&str]| {
+        finish(
+            encapbench()
+                .current_dir(folder.path())
+                .args(["lab", "--attach", "run", "--in", place, "--"])
+                .args(command),
+            LIMIT,
+        )
+    };
+    // Addresses as the kernel writes them: `0201010A:1451`, in state listen (0A).
+    let listening = || -> Vec<(String, u16)> {
+        let table = inside("b", &["cat", "/proc/thread-self/net/tcp"]);
+        String::from_utf8_lossy(&table.stdout)
+            .lines()
+            .filter_map(|line| {
+                let mut fields = line.split_whitespace().skip(1);
+                let (local, state) = (fields.next()?, fields.nth(1)?);
+                let (address, port) = local.split_once(':').filter(|_| state == "0A")?;
+                let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
+                let address = std::net::Ipv4Addr::from(address).to_string();
+                Some((address, u16::from_str_radix(port, 16).ok()?))
+            })
+            .collect()
+    };
+    let mut sprayed = std::collections::BTreeSet::new();
+    while trials(&folder.path().join("run")).len() < 2 {
+        for (address, port) in listening() {
+            let script = "for text in GET '{}' \"$(head -c 37 /dev/zero | tr '\\0' x)\" ''; do \
+                          (printf %s \"$text\" > /dev/tcp/$0/$1) 2> /dev/null; done; true";
+            let sent = inside("a", &["bash", "-c", script, &address, &port.to_string()]);
+            assert_eq!(code(sent.status), 0, "{}", said(&sent));
+            sprayed.insert(port);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let output = wait(child, LIMIT);
+    assert!(sprayed.len() >= 2, "each trial's server was found: {sprayed:?}");
+    for trial in trials(&folder.path().join("run")) {
+        assert_eq!(trial["outcome"]["state"], "measured", "{}", said(&output));
+        assert_eq!(trial["verdict"]["state"], "confirmed", "{}", trial["verdict"]);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_no_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write_scenario(folder.path(), SMALL);
+    let mut command = encapbench();
+    let mut child = command
+        .current_dir(folder.path())
+        .arg("run")
+        .arg(file)
+        .args(["--out", "run", "--only", "plain/tcp"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Both ends of what is read are closed before the first line is written.
+    drop((child.stdout.take(), child.stderr.take()));
+    let output = wait(child, LIMIT);
+    // The gate needs more blocks: that is told, whoever reads.
+    assert_eq!(code(output.status), 5, "{}", said(&output));
+    assert_eq!(trials(&folder.path().join("run")).len(), 1);
+}

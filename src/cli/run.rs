@@ -76,7 +76,8 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     };
     let path = start.folder.path().to_owned();
     if !args.quiet {
-        writeln!(std::io::stderr(), "run folder: {}", path.display())?;
+        // Progress that can't be shown is no reason not to run.
+        let _ = writeln!(std::io::stderr(), "run folder: {}", path.display());
     }
     let ended = drive(&mut fabric, &mut start, args.quiet);
     // Whatever happened: what was measured is reported.
@@ -88,18 +89,22 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     }
     let written = published.write(&path);
     drop(folder);
-    writeln!(out, "{}", published.terminal())?;
+    let mut shown = writeln!(out, "{}", published.terminal());
     let ended = ended?;
     written?;
-    writeln!(out, "report: {}", path.join("report.html").display())?;
-    github::publish(&published, out)?;
-    Ok(match ended {
+    shown = shown.and_then(|()| writeln!(out, "report: {}", path.join("report.html").display()));
+    if shown.is_ok() {
+        github::publish(&published, out)?;
+    }
+    let exit = match ended {
         Ended::Interrupted => {
-            writeln!(
-                out,
-                "interrupted; go on with: encapbench run --resume {}",
-                path.display()
-            )?;
+            shown = shown.and_then(|()| {
+                writeln!(
+                    out,
+                    "interrupted; go on with: encapbench run --resume {}",
+                    path.display()
+                )
+            });
             Exit::Interrupted
         }
         Ended::Done => Exit::of_run(
@@ -107,7 +112,14 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
             &published.recorded.trials,
             &published.gates,
         ),
-    })
+    };
+    match shown.and_then(|()| out.flush()) {
+        // A reader that goes away, as `head` does, does not turn a failed gate into a passed one.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe && exit != Exit::Interrupted => {
+            Err(error.into())
+        }
+        _ => Ok(exit),
+    }
 }
 
 /// The plan's lab, with the rights that it needs.

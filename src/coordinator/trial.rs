@@ -77,12 +77,12 @@ pub(super) async fn measure<F: Fabric>(
     }
     let from = End {
         link: workers.running(&case.path.from)?,
-        address: fabric.address(&case.path.from)?,
+        address: fabric.address(&case.path, &case.path.from)?,
         place: &case.path.from,
     };
     let to = End {
         link: workers.running(&case.path.to)?,
-        address: fabric.address(&case.path.to)?,
+        address: fabric.address(&case.path, &case.path.to)?,
         place: &case.path.to,
     };
     let before = glance(workers, &watched).await?;

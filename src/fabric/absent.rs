@@ -20,7 +20,7 @@ impl Fabric for AbsentFabric {
         match *self {}
     }
 
-    fn address(&self, _: &Place) -> Result<IpAddr, FabricError> {
+    fn address(&self, _: &Path, _: &Place) -> Result<IpAddr, FabricError> {
         match *self {}
     }
 

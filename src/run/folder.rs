@@ -190,8 +190,15 @@ impl Folder {
     /// # Errors
     /// As [`read`], and where another encapbench writes to it.
     pub fn resume(path: &Path) -> Result<(Self, Recorded), FolderError> {
-        let recorded = read(path)?;
+        // No lock is left in what is no run folder.
+        if !path.join(MANIFEST).exists() {
+            return Err(FolderError::NoRun(path.to_owned()));
+        }
+        // Read under the lock: before it, another may still append.
         let lock = lock(path)?;
+        let recorded = read(path).inspect_err(|_| {
+            let _ = fs::remove_file(path.join(LOCK));
+        })?;
         let mut log = open_log(path)?;
         let log_path = path.join(TRIALS);
         if recorded.torn {

@@ -3,7 +3,7 @@
 use super::{Command, LabError, LabProcess, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY};
 use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery};
 use crate::fabric::{Fabric, FabricError, Transport};
-use crate::scenario::{Case, Lab, Path, Place};
+use crate::scenario::{Case, Encapsulation, Lab, Path, Place};
 use crate::worker::protocol::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -61,7 +61,12 @@ impl LabFabric {
     }
 
     /// What to look at on the node of `from` for packets from `from` to `to`.
-    fn question(&self, from: &Place, to: &Place) -> Result<(Place, ObservationRequest), FabricError> {
+    fn question(
+        &self,
+        path: &Path,
+        from: &Place,
+        to: &Place,
+    ) -> Result<(Place, ObservationRequest), FabricError> {
         // A pod's packets are routed by its node as they come in by its veth.
         let input_device = self
             .topology
@@ -69,14 +74,14 @@ impl LabFabric {
             .iter()
             .find(|pod| pod.place == *from)
             .map(|pod| pod.host_device.clone());
-        let source = from.is_pod().then(|| self.address(from)).transpose()?;
+        let source = from.is_pod().then(|| self.address(path, from)).transpose()?;
         let request = ObservationRequest {
             devices: vec![
                 (UNDERLAY.to_owned(), DeviceRole::Underlay),
                 (TUNNEL.to_owned(), DeviceRole::Tunnel),
             ],
             routes: vec![RouteQuery {
-                destination: self.address(to)?,
+                destination: self.address(path, to)?,
                 source,
                 input_device,
             }],
@@ -127,7 +132,15 @@ impl Fabric for LabFabric {
         })
     }
 
-    fn address(&self, place: &Place) -> Result<IpAddr, FabricError> {
+    fn address(&self, path: &Path, place: &Place) -> Result<IpAddr, FabricError> {
+        // Towards a block behind the tunnel the kernel gives a node's socket the VTEP's address. Bound to eth0's, the
+        // answers would come back plain.
+        if let Place::Node(name) = place
+            && path.expected == Encapsulation::Vxlan
+            && let Some(node) = self.topology.nodes.iter().find(|node| node.name == *name)
+        {
+            return Ok(IpAddr::V4(node.vtep));
+        }
         self.topology
             .address(place)
             .map(IpAddr::V4)
@@ -135,9 +148,9 @@ impl Fabric for LabFabric {
     }
 
     fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
-        let mut seen = vec![self.question(&path.from, &path.to)?];
+        let mut seen = vec![self.question(path, &path.from, &path.to)?];
         if path.from.node() != path.to.node() {
-            seen.push(self.question(&path.to, &path.from)?);
+            seen.push(self.question(path, &path.to, &path.from)?);
         }
         Ok(seen)
     }
