@@ -93,9 +93,7 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     let ended = ended?;
     written?;
     shown = shown.and_then(|()| writeln!(out, "report: {}", path.join("report.html").display()));
-    if shown.is_ok() {
-        github::publish(&published, out)?;
-    }
+    shown = shown.and_then(|()| github::publish(&published, out));
     let exit = match ended {
         Ended::Interrupted => {
             shown = shown.and_then(|()| {

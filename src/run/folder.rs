@@ -153,6 +153,7 @@ pub struct Folder {
     path: PathBuf,
     log: File,
     saved: usize,
+    reserve: Option<File>,
     // Held for its lock.
     _lock: File,
 }
@@ -174,10 +175,11 @@ impl Folder {
             source: error.into(),
         })?;
         text.push('\n');
-        let folder = Self {
+        let mut folder = Self {
             path: path.to_owned(),
             log: open_log(path)?,
             saved: 0,
+            reserve: None,
             _lock: lock,
         };
         folder.reserve();
@@ -211,10 +213,11 @@ impl Folder {
                 .and_then(|()| log.sync_all())
                 .map_err(io_error("cut the torn last line of", &log_path))?;
         }
-        let folder = Self {
+        let mut folder = Self {
             path: path.to_owned(),
             log,
             saved: recorded.trials.len(),
+            reserve: None,
             _lock: lock,
         };
         folder.reserve();
@@ -259,7 +262,7 @@ impl Folder {
                 source: error,
             });
         }
-        let _ = fs::remove_file(self.path.join(RESERVE));
+        self.reserve = None;
         let again = self
             .log
             .seek(SeekFrom::Start(before))
@@ -300,26 +303,24 @@ impl Folder {
         })
     }
 
-    /// Keeps space back. A file system that can't is none the worse.
-    fn reserve(&self) {
-        let reserved = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.path.join(RESERVE))
-            .and_then(|file| {
-                rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)
-                    .map_err(io::Error::from)
-            });
-        if let Err(error) = reserved {
-            tracing::debug!("no space kept back in {}: {error}", self.path.display());
+    /// Keeps space back, in a file without a name: however this ends, the kernel gives it back. A file system that
+    /// can't is none the worse.
+    fn reserve(&mut self) {
+        let path = self.path.join(RESERVE);
+        let reserved = File::create(&path).and_then(|file| {
+            fs::remove_file(&path)?;
+            rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)?;
+            Ok(file)
+        });
+        match reserved {
+            Ok(file) => self.reserve = Some(file),
+            Err(error) => tracing::debug!("no space kept back in {}: {error}", self.path.display()),
         }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.path.join(RESERVE));
         let _ = fs::remove_file(self.path.join(LOCK));
     }
 }

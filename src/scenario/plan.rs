@@ -76,8 +76,9 @@ impl Plan {
     pub const TRIAL_OVERHEAD: Duration = Duration::from_millis(50);
     /// What a block takes besides its trials: building the lab and launching workers. An estimate too.
     pub const BLOCK_OVERHEAD: Duration = Duration::from_millis(400);
-    /// How much longer a load runs than the probe that it runs for, so that it never ends first.
-    pub const LOAD_TAIL: Duration = Duration::from_millis(250);
+    /// How much longer a load runs than the probe that it runs for, so that it never ends first: the probe has still to
+    /// connect when the load's warm-up ends, which takes its time on a busy machine.
+    pub const LOAD_TAIL: Duration = Duration::from_millis(600);
 
     /// Expands `scenario`. The same arguments always give the same plan.
     ///
