@@ -1,0 +1,48 @@
+//! The committed sample run: its report files are what this encapbench makes of it.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+#[path = "support/program.rs"]
+mod program;
+
+use program::{code, encapbench, finish, said};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                fs::read(&path).unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn its_report_is_made_again_byte_for_byte() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/sample");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["manifest.json", "trials.jsonl"] {
+        fs::copy(sample.join(name), folder.path().join(name)).unwrap();
+    }
+    let output = finish(
+        encapbench().arg("report").arg("--quiet").arg(folder.path()),
+        Duration::from_mins(2),
+    );
+    assert_eq!(code(output.status), 0, "{}", said(&output));
+    let (committed, made) = (files(&sample), files(folder.path()));
+    assert!(
+        committed.len() > 20 && committed.keys().eq(made.keys()),
+        "{:?}",
+        made.keys()
+    );
+    for (name, bytes) in committed {
+        assert!(
+            bytes == made[&name],
+            "{name} is not what this encapbench makes: run `encapbench report results/sample`, look, and commit"
+        );
+    }
+}
