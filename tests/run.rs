@@ -546,8 +546,10 @@ fn garbage_sent_to_a_listening_worker_harms_no_trial() {
             let script = "for text in GET '{}' \"$(head -c 37 /dev/zero | tr '\\0' x)\" ''; do \
                           (printf %s \"$text\" > /dev/tcp/$0/$1) 2> /dev/null; done; true";
             let sent = inside("a", &["bash", "-c", script, &address, &port.to_string()]);
-            assert_eq!(code(sent.status), 0, "{}", said(&sent));
-            sprayed.insert(port);
+            // The run may end, and its lab with it, while garbage is on its way.
+            if code(sent.status) == 0 {
+                sprayed.insert(port);
+            }
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -380,20 +380,17 @@ async fn under_load(
     Ok((latency, client, server))
 }
 
-/// Bytes that a test's sockets carried, warm-up included: of each stream, the end that counted more; of datagrams, the
-/// one that counted less, since what was dropped on the way need not have come to any device.
+/// Bytes that a test's sockets carried, warm-up included: of each stream, the end that counted less. What a sender
+/// counted may still lie in its socket when the test ends, or have been dropped before it came to any device.
 fn carried(client: &ThroughputResult, server: &ThroughputResult) -> u64 {
     client
         .streams
         .iter()
         .map(|stream| {
             let other = server.streams.iter().find(|other| other.id == stream.id);
-            let other = other.map_or(0, |other| other.total_bytes);
-            if stream.udp.is_some() {
-                stream.total_bytes.min(other)
-            } else {
-                stream.total_bytes.max(other)
-            }
+            other.map_or(stream.total_bytes, |other| {
+                stream.total_bytes.min(other.total_bytes)
+            })
         })
         .sum()
 }
