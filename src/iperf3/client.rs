@@ -1,29 +1,33 @@
 //! The client: runs one test against a server, stock or ours.
 
 mod datagrams;
+mod error;
+mod parameters;
+mod streams;
 
+pub(super) use self::error::describe;
+use self::parameters::set_length;
+pub use self::{
+    error::ClientError,
+    parameters::{Finish, Flow, TestParameters},
+};
 use super::{
-    link::{self, ConnectError, ControlLink, Received, SocketOptions},
+    link::{self, ControlLink, Received, SocketOptions},
     session::{DataStream, Session, TestEvent, TestOutcome, canonical},
     wire::{
         Cookie, Parameters, Transport,
         client::{Action, Client, Failure, Input, Phase},
-        datagram::{LONGEST, SHORTEST},
-        parameters::{LENGTH_LIMIT, STREAMS_LIMIT, SegmentationOffload},
         results::Results,
     },
 };
 use crate::{
-    measure::Direction,
     sys::{event::Event, stop::Stop},
-    traffic::stream::{End, Role},
-    units::{BitRate, Bytes},
+    traffic::stream::End,
 };
 use rand::{TryRng as _, rngs::SysRng};
-use socket2::Socket;
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,229 +37,6 @@ const EXPLANATION: Duration = Duration::from_secs(1);
 
 /// How long we read on after our goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// Bytes of a block with `fast` where none are asked for: what measured best for sendfile and MSG_TRUNC.
-const FAST_LENGTH: i64 = 256 << 10;
-
-/// Bytes of a block without: as iperf3.
-const COPY_LENGTH: i64 = 128 << 10;
-
-/// Bytes of a UDP datagram where nothing tells the path's: as iperf3.
-const DATAGRAM_LENGTH: i64 = 1460;
-
-/// Which ends send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Flow {
-    /// The client.
-    #[default]
-    Forward,
-    /// The server.
-    Reverse,
-    /// Both.
-    Bidirectional,
-}
-
-/// What ends a test. All but the first take effect after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// Only the stop token.
-    Never,
-    /// Time.
-    After(Duration),
-    /// Bytes over all streams of a direction.
-    Bytes(Bytes),
-    /// Blocks of `length` over all streams of a direction.
-    Blocks(u64),
-}
-
-/// What a test does.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TestParameters {
-    /// TCP or UDP; SCTP is refused.
-    pub transport: Transport,
-    /// Streams per direction, 1 to 128.
-    pub streams: u32,
-    /// Which ends send.
-    pub flow: Flow,
-    /// What ends it.
-    pub finish: Finish,
-    /// Warm-up before it, up to 600 s.
-    pub omit: Duration,
-    /// Bytes of a write and a read, 1 to 1 MiB; iperf3's 128 KiB if `None`, or what measures best with `fast`. Of UDP
-    /// the bytes of each datagram, 16 to 65507; the MSS of the control connection if `None`, as iperf3.
-    pub length: Option<Bytes>,
-    /// Socket buffers at both ends, up to 512 MiB; the kernel's tuning if `None`.
-    pub window: Option<Bytes>,
-    /// TCP_MAXSEG, up to 32767.
-    pub mss: Option<u16>,
-    /// TCP_NODELAY.
-    pub no_delay: bool,
-    /// The congestion control of both ends; the system's if `None`. A client whose kernel refuses it fails; a server
-    /// goes on with its own.
-    pub congestion: Option<String>,
-    /// The rate of each stream; unlimited if `None`.
-    pub bitrate: Option<BitRate>,
-    /// Blocks written at once where there is a rate, 1 to 1000.
-    pub burst: Option<u16>,
-    /// The IP TOS byte.
-    pub tos: u8,
-    /// Send by sendfile, receive by MSG_TRUNC, at both ends where the server can. Of UDP: let kernel and NIC cut
-    /// datagrams and put them together (UDP_SEGMENT, UDP_GRO; iperf3's `--gsro`).
-    pub fast: bool,
-    /// Send by sendfile alone (iperf3's `-Z`).
-    pub sendfile: bool,
-    /// Repeating digits as payload.
-    pub repeating_payload: bool,
-    /// UDP sequence numbers of 64 bits, for more than 4 thousand million datagrams a stream.
-    pub counters_64bit: bool,
-    /// Forbid IP fragments, of UDP over IPv4.
-    pub dont_fragment: bool,
-}
-
-impl Default for TestParameters {
-    fn default() -> Self {
-        Self {
-            transport: Transport::Tcp,
-            streams: 1,
-            flow: Flow::Forward,
-            finish: Finish::After(Duration::from_secs(10)),
-            omit: Duration::ZERO,
-            length: None,
-            window: None,
-            mss: None,
-            no_delay: false,
-            congestion: None,
-            bitrate: None,
-            burst: None,
-            tos: 0,
-            fast: false,
-            sendfile: false,
-            repeating_payload: false,
-            counters_64bit: false,
-            dont_fragment: false,
-        }
-    }
-}
-
-impl TestParameters {
-    /// What goes over the wire. Where UDP datagrams have no length given, [`run`] puts in the MSS of the control
-    /// connection.
-    ///
-    /// # Errors
-    /// Names what is out of range.
-    pub fn encode(&self) -> Result<Parameters, ClientError> {
-        let seconds = |time: Duration| i64::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0));
-        let big = |_| ClientError::OutOfRange("duration", "0 to 86400 s");
-        let integer = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let (time, num, blockcount) = match self.finish {
-            Finish::Never => (0, 0, 0),
-            Finish::After(time) => (seconds(time).map_err(big)?, 0, 0),
-            Finish::Bytes(bytes) => (0, integer(bytes.0), 0),
-            Finish::Blocks(blocks) => (0, 0, integer(blocks)),
-        };
-        let udp = self.transport == Transport::Udp;
-        let default = match (self.transport, self.fast) {
-            (Transport::Udp, _) => DATAGRAM_LENGTH,
-            (_, true) => FAST_LENGTH,
-            (_, false) => COPY_LENGTH,
-        };
-        let len = self.length.map_or(default, |length| integer(length.0));
-        let parameters = Parameters {
-            transport: self.transport,
-            omit: Some(seconds(self.omit).map_err(big)?),
-            omit_micros: (self.omit.subsec_nanos() > 0).then(|| integer(self.omit.as_micros() as u64)),
-            time: Some(time),
-            num: Some(num),
-            blockcount: Some(blockcount),
-            mss: self.mss.map(i64::from),
-            nodelay: self.no_delay,
-            parallel: Some(self.streams.into()),
-            reverse: self.flow == Flow::Reverse,
-            bidirectional: self.flow == Flow::Bidirectional,
-            window: self.window.map(|window| integer(window.0)),
-            len: Some(len),
-            bandwidth: self.bitrate.map(|rate| integer(rate.0)),
-            pacing_timer: Some(1000),
-            burst: self.burst.map(i64::from),
-            tos: (self.tos != 0).then(|| self.tos.into()),
-            congestion: self.congestion.clone(),
-            repeating_payload: self.repeating_payload,
-            segmentation: udp.then(|| offload(len, self.fast)),
-            udp_counters_64bit: udp && self.counters_64bit,
-            dont_fragment: (udp && self.dont_fragment).then_some(1),
-            zerocopy: (!udp && (self.fast || self.sendfile)).then_some(1),
-            // Stock servers since 3.19.1 miscount UDP with it.
-            skip_rx_copy: (!udp && self.fast).then_some(1),
-            client_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            ..Parameters::default()
-        };
-        let within = |value: i64, range: std::ops::RangeInclusive<i64>| range.contains(&value);
-        if !within(self.streams.into(), 1..=STREAMS_LIMIT) {
-            return Err(ClientError::OutOfRange("streams", "1 to 128"));
-        }
-        if self.transport == Transport::Sctp {
-            return Err(ClientError::OutOfRange("transport", "TCP or UDP"));
-        }
-        if udp && !within(len, SHORTEST as i64..=LONGEST as i64) {
-            return Err(ClientError::OutOfRange("length", "16 to 65507 B"));
-        }
-        if !udp && !within(len, 1..=LENGTH_LIMIT) {
-            return Err(ClientError::OutOfRange("length", "1 B to 1 MiB"));
-        }
-        if self.omit > Duration::from_mins(10) {
-            return Err(ClientError::OutOfRange("omit", "0 to 600 s"));
-        }
-        if let Finish::After(time) = self.finish
-            && (time.is_zero() || time > Duration::from_hours(24))
-        {
-            return Err(ClientError::OutOfRange("duration", "above 0 to 86400 s"));
-        }
-        if matches!(self.finish, Finish::Bytes(Bytes(0)) | Finish::Blocks(0)) {
-            return Err(ClientError::OutOfRange("bytes and blocks", "at least 1"));
-        }
-        parameters.check().map_err(ClientError::Parameters)?;
-        if !parameters.fits() {
-            return Err(ClientError::OutOfRange(
-                "the parameter document",
-                "at most 8192 bytes",
-            ));
-        }
-        Ok(parameters)
-    }
-}
-
-/// Puts in the length of UDP datagrams that the MSS of the control connection tells.
-fn set_length(parameters: &mut Parameters, mss: Option<u32>, fast: bool) {
-    if let Some(mss) = mss
-        .map(i64::from)
-        .filter(|mss| (SHORTEST as i64..=LONGEST as i64).contains(mss))
-    {
-        parameters.len = Some(mss);
-        parameters.segmentation = Some(offload(mss, fast));
-    }
-}
-
-/// The keys of `--gsro`, as 3.21 sends them.
-fn offload(length: i64, on: bool) -> SegmentationOffload {
-    let longest = LONGEST as i64;
-    if on && (1..=longest).contains(&length) {
-        SegmentationOffload {
-            gso: 1,
-            gso_dg_size: length,
-            gso_bf_size: longest / length * length,
-            gro: 1,
-            gro_bf_size: longest,
-        }
-    } else {
-        SegmentationOffload {
-            gso: 0,
-            gso_dg_size: 0,
-            gso_bf_size: longest,
-            gro: 0,
-            gro_bf_size: longest,
-        }
-    }
-}
 
 /// Where and how to run a test.
 #[derive(Debug, Clone, PartialEq)]
@@ -298,74 +79,6 @@ impl ClientOptions {
             patience: Duration::from_secs(10),
             cookie: None,
             ask_again: false,
-        }
-    }
-}
-
-/// Why a client's test gave no result. Where data had flowed, what was measured is there.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// A parameter is out of range.
-    #[error("{0} is out of range: {1}")]
-    OutOfRange(&'static str, &'static str),
-    /// A parameter is one that servers refuse.
-    #[error("a server would refuse the parameters: {0}")]
-    Parameters(super::wire::ErrorCode),
-    /// The control connection could not be made.
-    #[error("failed to make the control connection")]
-    Connect(#[source] ConnectError),
-    /// A stream could not be made.
-    #[error("failed to make stream {id}")]
-    Stream {
-        /// The stream's id.
-        id: u32,
-        /// Why.
-        #[source]
-        source: ConnectError,
-    },
-    /// The conversation with the server failed.
-    #[error("the test with {address} failed")]
-    Protocol {
-        /// The server.
-        address: SocketAddr,
-        /// How.
-        #[source]
-        source: Failure,
-        /// What was measured until then.
-        measured: Option<Box<TestOutcome>>,
-    },
-    /// A stream broke in the middle.
-    #[error("stream {id} to {address} broke: {}", describe(*.end))]
-    StreamBroken {
-        /// The stream's id.
-        id: u32,
-        /// The server.
-        address: SocketAddr,
-        /// How.
-        end: End,
-        /// What was measured until then.
-        measured: Option<Box<TestOutcome>>,
-    },
-    /// The system refused something.
-    #[error("failed to {0}")]
-    System(&'static str, #[source] io::Error),
-}
-
-/// How a stream broke, in words.
-pub(super) fn describe(end: End) -> String {
-    match end {
-        End::Failed(errno) => io::Error::from_raw_os_error(errno).to_string(),
-        End::Closed => "the peer closed it".to_owned(),
-        End::Stopped | End::Limit => "it ended".to_owned(),
-    }
-}
-
-impl ClientError {
-    /// What was measured before the test failed.
-    pub fn measured(&self) -> Option<&TestOutcome> {
-        match self {
-            Self::Protocol { measured, .. } | Self::StreamBroken { measured, .. } => measured.as_deref(),
-            _ => None,
         }
     }
 }
@@ -711,89 +424,5 @@ impl Run<'_> {
             link::wait_for(&self.link, &self.wake, Some(self.stop), Some(left));
         }
         error
-    }
-
-    fn open_streams(&mut self) -> Result<(), ClientError> {
-        let per_direction = self.parameters.streams();
-        for index in 0..self.parameters.total_streams() {
-            // In bidir the first half sends, the second receives.
-            let (role, direction) = if self.parameters.reverse || index >= per_direction {
-                (Role::Receive, Direction::Reverse)
-            } else {
-                (Role::Send, Direction::Forward)
-            };
-            let id = super::wire::stream_id(index) as u32;
-            if self.parameters.transport == Transport::Udp {
-                let socket = self.open_datagrams(id, self.local(index))?;
-                let stream =
-                    DataStream::new(socket, role, direction).map_err(|source| ClientError::Stream {
-                        id,
-                        source: ConnectError::Failed(self.options.address, source),
-                    })?;
-                self.streams.push(stream);
-                continue;
-            }
-            let (address, timeout) = (self.options.address, self.options.connect_timeout);
-            let local = self.local(index);
-            let socket = link::connect(address, local, timeout, self.stop, |socket| self.prepare(socket))
-                .map_err(|source| ClientError::Stream { id, source })?;
-            let cookie = self.cookie.as_bytes();
-            let failed = |source| ClientError::Stream {
-                id,
-                source: ConnectError::Failed(address, source),
-            };
-            // A fresh connection has room for 37 bytes.
-            if socket.send(cookie).map_err(failed)? != cookie.len() {
-                return Err(failed(io::ErrorKind::WriteZero.into()));
-            }
-            self.streams
-                .push(DataStream::new(socket, role, direction).map_err(failed)?);
-        }
-        Ok(())
-    }
-
-    /// The local end of a stream, where it is not the kernel's choice.
-    fn local(&self, index: usize) -> Option<SocketAddr> {
-        let (ip, port) = (self.options.bind, self.options.sockets.port);
-        if ip.is_none() && port.is_none() {
-            return None;
-        }
-        let any = match self.options.address {
-            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let port = port.map_or(0, |port| port.wrapping_add(index as u16));
-        Some(SocketAddr::new(ip.unwrap_or(any), port))
-    }
-
-    /// Sets what has to be set before the SYN, and the rest.
-    fn prepare(&self, socket: &Socket) -> Result<(), ConnectError> {
-        let address = self.options.address;
-        let refused = |refused: link::Refused| ConnectError::Option {
-            address,
-            option: refused.option,
-            source: refused.source,
-        };
-        let udp = self.parameters.transport == Transport::Udp;
-        self.options.sockets.set(socket, address, !udp)?;
-        if !udp {
-            link::set_mss(socket, &self.parameters).map_err(refused)?;
-        }
-        if let Some(window) = self.options.test.window
-            && let Some(small) = link::set_window(socket, window.0).map_err(refused)?
-        {
-            return Err(ConnectError::Window {
-                wanted: window.0,
-                given: small.given,
-                limit: small.limit,
-            });
-        }
-        if udp {
-            return link::set_datagram_options(socket, &self.parameters, address.is_ipv6()).map_err(refused);
-        }
-        if let Some(name) = &self.options.test.congestion {
-            link::set_congestion(socket, name).map_err(refused)?;
-        }
-        link::set_options(socket, &self.parameters, address.is_ipv6()).map_err(refused)
     }
 }

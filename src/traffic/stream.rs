@@ -4,15 +4,21 @@
 //! sleeps inside the kernel's send and receive (the cheapest way for few streams) and still sees that it is to stop.
 //! What a thread does is in `tcp_stream` and `udp_stream`.
 
+mod control;
 mod record;
+mod settings;
 
+pub use control::End;
+pub(super) use control::{Control, Counter, failure, wait_until};
 pub use record::{Recording, Schedule};
+pub use settings::{Datagrams, Settings};
+use settings::{SENDMMSG, techniques};
 
 use super::{payload::Payload, tcp_stream, udp_stream};
 use crate::{
-    iperf3::wire::datagram::{Tally, Width},
+    iperf3::wire::datagram::Tally,
     measure::{TcpSample, Techniques, tcp_info},
-    sys::{clock, event::Event, udp},
+    sys::{clock, event::Event},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
@@ -21,7 +27,7 @@ use std::{
     net::Shutdown,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -29,9 +35,6 @@ use std::{
 
 /// How long a thread may sleep in a call before it looks whether it is to stop.
 pub const PATIENCE: Duration = Duration::from_millis(50);
-
-/// How long a paced thread sleeps at most before it looks whether it is to stop, in nanoseconds.
-const NAP: u64 = 20_000_000;
 
 /// How long nothing may have come for receivers to be settled, in nanoseconds.
 const SETTLED: u64 = 500_000;
@@ -45,8 +48,6 @@ const SURPLUS: u64 = 10_000_000;
 /// How long [`Load::drain`] takes at most.
 pub const DRAINED: Duration = Duration::from_secs(2);
 
-const SENDMMSG: &str = "sendmmsg";
-
 /// Stack of a data thread: its buffers are on the heap.
 const STACK: usize = 128 << 10;
 
@@ -57,148 +58,6 @@ pub enum Role {
     Send,
     /// Reads.
     Receive,
-}
-
-/// How streams are driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// Bytes of a write and a read, at least 1.
-    pub length: usize,
-    /// Bits a second that each sending stream is held to.
-    pub rate: Option<u64>,
-    /// Blocks that are written between looks at the rate, at least 1.
-    pub burst: u32,
-    /// Send from a memory file (sendfile(2)), without copying from user space.
-    pub sendfile: bool,
-    /// Receive without copying to user space (MSG_TRUNC).
-    pub discard: bool,
-    /// Repeating digits instead of random bytes.
-    pub repeating: bool,
-    /// End once this many bytes were moved in one direction over all streams, counted from
-    /// [`Load::begin_counting`].
-    pub limit: Option<u64>,
-    /// Whether there is a warm-up, so that nothing counts before [`Load::begin_counting`].
-    pub warm_up: bool,
-    /// UDP, and how; TCP if `None`.
-    pub datagrams: Option<Datagrams>,
-}
-
-/// How streams of datagrams are driven; each datagram is `length` bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Datagrams {
-    /// How wide sequence numbers are.
-    pub width: Width,
-    /// Let the kernel cut datagrams from long messages (UDP_SEGMENT).
-    pub segment: bool,
-    /// Let the kernel put datagrams together into long messages (UDP_GRO).
-    pub coalesce: bool,
-    /// Answer the datagrams that open streams (a server whose answer was lost).
-    pub answers: bool,
-}
-
-/// How a stream's thread came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It was told to.
-    Stopped,
-    /// The limit was reached.
-    Limit,
-    /// The peer closed the stream.
-    Closed,
-    /// A call failed with this `errno`.
-    Failed(i32),
-}
-
-const RUNNING: u32 = 0;
-const FAILED: u32 = 0x1_0000;
-
-impl End {
-    const fn code(self) -> u32 {
-        match self {
-            Self::Stopped => 1,
-            Self::Limit => 2,
-            Self::Closed => 3,
-            Self::Failed(errno) => FAILED | errno.cast_unsigned(),
-        }
-    }
-
-    const fn from_code(code: u32) -> Option<Self> {
-        match code {
-            RUNNING => None,
-            1 => Some(Self::Stopped),
-            2 => Some(Self::Limit),
-            3 => Some(Self::Closed),
-            code => Some(Self::Failed((code & !FAILED).cast_signed())),
-        }
-    }
-
-    /// Whether the stream broke, as against having been ended.
-    pub const fn is_broken(self) -> bool {
-        matches!(self, Self::Closed | Self::Failed(_))
-    }
-}
-
-/// One stream's counters: written by its thread alone, on cache lines of their own (two, since processors fetch
-/// them in pairs).
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct Counter {
-    pub(super) bytes: AtomicU64,
-    /// Of UDP: datagrams sent, or the highest number seen.
-    pub(super) packets: AtomicU64,
-    pub(super) lost: AtomicU64,
-    pub(super) out_of_order: AtomicU64,
-    /// The bits of an `f64`: seconds.
-    pub(super) jitter: AtomicU64,
-    end: AtomicU32,
-}
-
-/// What all threads of a load share. Read-mostly: the budgets are touched only where there is a limit.
-#[derive(Debug)]
-pub(super) struct Control {
-    stop_sending: AtomicBool,
-    stop: AtomicBool,
-    /// Whether the warm-up is over.
-    pub(super) measuring: AtomicBool,
-    /// Whether the path couldn't do UDP_SEGMENT.
-    pub(super) uncut: AtomicBool,
-    pub(super) limited: bool,
-    pub(super) send_budget: AtomicI64,
-    receive_budget: AtomicI64,
-    wake: Arc<Event>,
-}
-
-impl Control {
-    /// Takes up to `wanted` bytes out of a budget; 0 or less where it is used up.
-    pub(super) fn take(&self, budget: &AtomicI64, wanted: i64) -> i64 {
-        if self.limited {
-            budget.fetch_sub(wanted, Relaxed).min(wanted)
-        } else {
-            wanted
-        }
-    }
-
-    /// Puts back what was taken and not used.
-    pub(super) fn give_back(&self, budget: &AtomicI64, (granted, wanted): (i64, i64), used: i64) {
-        if self.limited && used < granted {
-            budget.fetch_add(wanted - used, Relaxed);
-        }
-    }
-
-    /// Counts received bytes towards the limit.
-    pub(super) fn count_received(&self, bytes: u64) {
-        if self.limited && bytes > 0 {
-            let bytes = bytes as i64;
-            let before = self.receive_budget.fetch_sub(bytes, Relaxed);
-            if before > 0 && before <= bytes {
-                self.wake.raise();
-            }
-        }
-    }
-
-    pub(super) fn to_stop(&self, role: Role) -> bool {
-        self.stop.load(Relaxed) || role == Role::Send && self.stop_sending.load(Relaxed)
-    }
 }
 
 struct Stream {
@@ -512,69 +371,4 @@ pub fn congestion(socket: &Socket) -> Option<String> {
     let name = socket.tcp_congestion().ok()?;
     let name: Vec<u8> = name.into_iter().take_while(|byte| *byte != 0).collect();
     String::from_utf8(name).ok()
-}
-
-impl Datagrams {
-    /// Sets up the offloads that were asked for, and forgets those that the kernel hasn't.
-    fn offload(&mut self, socket: &Socket, role: Role, length: usize) {
-        match role {
-            Role::Send if self.segment => {
-                self.segment = udp_stream::segments(length) > 1
-                    && u16::try_from(length).is_ok_and(|length| udp::set_segment(socket, length).is_ok());
-            }
-            Role::Receive if self.coalesce => self.coalesce = udp::set_coalescing(socket, true).is_ok(),
-            _ => {}
-        }
-    }
-}
-
-fn techniques(settings: &Settings, sends: bool, receives: bool) -> Techniques {
-    let (send, receive) = match settings.datagrams {
-        Some(datagrams) => (
-            if datagrams.segment {
-                "udp_segment"
-            } else {
-                SENDMMSG
-            },
-            if datagrams.coalesce { "udp_gro" } else { "recvmmsg" },
-        ),
-        None => (
-            if settings.sendfile { "sendfile" } else { "write" },
-            if settings.discard { "msg_trunc" } else { "read" },
-        ),
-    };
-    Techniques {
-        send: if sends { send } else { "" }.to_owned(),
-        receive: if receives { receive } else { "" }.to_owned(),
-        length: settings.length as u64,
-        congestion: None,
-    }
-}
-
-/// Sleeps until `due`; false if it was told to stop meanwhile.
-pub(super) fn wait_until(control: &Control, due: u64) -> bool {
-    loop {
-        let now = clock::now();
-        if now >= due {
-            return true;
-        }
-        clock::sleep_until(due.min(now + NAP));
-        if control.to_stop(Role::Send) {
-            return false;
-        }
-    }
-}
-
-/// How a failed call ends a stream; `None` where it only took too long.
-pub(super) fn failure(error: &io::Error) -> Option<End> {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-            if error.raw_os_error() != Some(libc::ETIMEDOUT) =>
-        {
-            None
-        }
-        io::ErrorKind::Interrupted => None,
-        io::ErrorKind::BrokenPipe => Some(End::Closed),
-        _ => Some(End::Failed(error.raw_os_error().unwrap_or(0))),
-    }
 }

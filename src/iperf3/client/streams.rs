@@ -1,0 +1,103 @@
+//! How the client opens its data connections.
+
+use super::{ClientError, Run};
+use crate::{
+    iperf3::{
+        link::{self, ConnectError},
+        session::DataStream,
+        wire::{Transport, stream_id},
+    },
+    measure::Direction,
+    traffic::stream::Role,
+};
+use socket2::Socket;
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+impl Run<'_> {
+    pub(super) fn open_streams(&mut self) -> Result<(), ClientError> {
+        let per_direction = self.parameters.streams();
+        for index in 0..self.parameters.total_streams() {
+            // In bidir the first half sends, the second receives.
+            let (role, direction) = if self.parameters.reverse || index >= per_direction {
+                (Role::Receive, Direction::Reverse)
+            } else {
+                (Role::Send, Direction::Forward)
+            };
+            let id = stream_id(index) as u32;
+            if self.parameters.transport == Transport::Udp {
+                let socket = self.open_datagrams(id, self.local(index))?;
+                let stream =
+                    DataStream::new(socket, role, direction).map_err(|source| ClientError::Stream {
+                        id,
+                        source: ConnectError::Failed(self.options.address, source),
+                    })?;
+                self.streams.push(stream);
+                continue;
+            }
+            let (address, timeout) = (self.options.address, self.options.connect_timeout);
+            let local = self.local(index);
+            let socket = link::connect(address, local, timeout, self.stop, |socket| self.prepare(socket))
+                .map_err(|source| ClientError::Stream { id, source })?;
+            let cookie = self.cookie.as_bytes();
+            let failed = |source| ClientError::Stream {
+                id,
+                source: ConnectError::Failed(address, source),
+            };
+            // A fresh connection has room for 37 bytes.
+            if socket.send(cookie).map_err(failed)? != cookie.len() {
+                return Err(failed(io::ErrorKind::WriteZero.into()));
+            }
+            self.streams
+                .push(DataStream::new(socket, role, direction).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// The local end of a stream, where it is not the kernel's choice.
+    fn local(&self, index: usize) -> Option<SocketAddr> {
+        let (ip, port) = (self.options.bind, self.options.sockets.port);
+        if ip.is_none() && port.is_none() {
+            return None;
+        }
+        let any = match self.options.address {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let port = port.map_or(0, |port| port.wrapping_add(index as u16));
+        Some(SocketAddr::new(ip.unwrap_or(any), port))
+    }
+
+    /// Sets what has to be set before the SYN, and the rest.
+    pub(super) fn prepare(&self, socket: &Socket) -> Result<(), ConnectError> {
+        let address = self.options.address;
+        let refused = |refused: link::Refused| ConnectError::Option {
+            address,
+            option: refused.option,
+            source: refused.source,
+        };
+        let udp = self.parameters.transport == Transport::Udp;
+        self.options.sockets.set(socket, address, !udp)?;
+        if !udp {
+            link::set_mss(socket, &self.parameters).map_err(refused)?;
+        }
+        if let Some(window) = self.options.test.window
+            && let Some(small) = link::set_window(socket, window.0).map_err(refused)?
+        {
+            return Err(ConnectError::Window {
+                wanted: window.0,
+                given: small.given,
+                limit: small.limit,
+            });
+        }
+        if udp {
+            return link::set_datagram_options(socket, &self.parameters, address.is_ipv6()).map_err(refused);
+        }
+        if let Some(name) = &self.options.test.congestion {
+            link::set_congestion(socket, name).map_err(refused)?;
+        }
+        link::set_options(socket, &self.parameters, address.is_ipv6()).map_err(refused)
+    }
+}

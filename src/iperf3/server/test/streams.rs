@@ -1,0 +1,201 @@
+//! How a test at the server comes by its streams: TCP connections that the accept loop hands over, datagrams at the
+//! door when it is this test's turn.
+
+use super::{Run, lock};
+use crate::{
+    iperf3::{
+        link,
+        server::{Note, ServerEvent, door::Door},
+        session::DataStream,
+        wire::{ErrorCode, Parameters, Transport, server::Input},
+    },
+    measure::Direction,
+    sys::event::Event,
+    traffic::stream::Role,
+};
+use socket2::Socket;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long a test may wait for its turn to open UDP streams.
+pub(super) const LINE: Duration = Duration::from_mins(1);
+/// Streams that arrived for a test.
+#[derive(Debug)]
+pub(in crate::iperf3::server) struct Arrivals {
+    /// `None` once the test wants no more.
+    queue: Mutex<Option<Vec<Socket>>>,
+    wake: Arc<Event>,
+    most: usize,
+}
+
+impl Arrivals {
+    /// Hands a stream over; gives it back where it is not wanted.
+    pub(in crate::iperf3::server) fn push(&self, socket: Socket) -> Result<(), Socket> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *queue {
+            Some(queue) if queue.len() < self.most => {
+                queue.push(socket);
+                self.wake.raise();
+                Ok(())
+            }
+            _ => Err(socket),
+        }
+    }
+
+    fn take(&self) -> Vec<Socket> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn close(&self) {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Run {
+    pub(super) fn prepare(&mut self, parameters: Parameters) -> Result<(), ErrorCode> {
+        if parameters.transport == Transport::Sctp || parameters.mptcp {
+            return Err(ErrorCode::new(ErrorCode::UNIMPLEMENTED));
+        }
+        if let Some(hooks) = &self.test.options.hooks {
+            (hooks.admit)(&parameters)?;
+        }
+        if parameters.transport == Transport::Udp {
+            self.in_line = Some(Instant::now());
+            self.accepted(parameters);
+            return Ok(());
+        }
+        // On a listener of our own, options can be set where they take part in the handshake.
+        if let Some(listener) = &self.test.listener {
+            link::set_mss(listener, &parameters).map_err(|refused| refused.code)?;
+            set_window(listener, &parameters)?;
+        }
+        let arrivals = Arc::new(Arrivals {
+            queue: Mutex::new(Some(Vec::new())),
+            wake: Arc::clone(&self.wake),
+            most: parameters.total_streams(),
+        });
+        self.arrivals = Some(Arc::clone(&arrivals));
+        lock(&self.test.waiting).insert(self.test.cookie, arrivals);
+        self.accepted(parameters);
+        Ok(())
+    }
+
+    fn accepted(&mut self, parameters: Parameters) {
+        let accepted = ServerEvent::Accepted {
+            cookie: self.test.cookie,
+            parameters: Box::new(parameters.clone()),
+        };
+        self.parameters = parameters;
+        let _ = self.test.notes.send(Note::Event(accepted));
+        let _ = self.test.notes.send(Note::Begun);
+    }
+
+    /// Waits to open UDP streams; what to tell the machine once that is decided.
+    pub(super) fn stand_in_line(&mut self) -> Option<Input<'static>> {
+        let since = self.in_line?;
+        if self.test.gate.enter(self.test.cookie, &self.wake) {
+            self.in_line = None;
+            Some(match Door::open(self.control.0, self.control.1.ip()) {
+                Ok(door) => {
+                    self.door = Some(door);
+                    Input::Prepared
+                }
+                Err(code) => {
+                    self.leave_gate();
+                    Input::Refuse(code)
+                }
+            })
+        } else if since.elapsed() >= LINE {
+            self.leave_gate();
+            Some(Input::Refuse(ErrorCode::new(ErrorCode::ACCESS_DENIED)))
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn leave_gate(&mut self) {
+        self.in_line = None;
+        self.door = None;
+        self.test.gate.leave(self.test.cookie);
+    }
+
+    /// Takes UDP streams that have come.
+    pub(super) fn take_datagrams(&mut self) -> Result<(), ErrorCode> {
+        let Some(door) = &mut self.door else {
+            return Ok(());
+        };
+        door.answer_again();
+        while self.streams.len() < self.parameters.total_streams()
+            && let Some(socket) = door.accept(&self.parameters)?
+        {
+            let (role, direction) = role(self.streams.len(), &self.parameters);
+            let stream = DataStream::new(socket, role, direction)
+                .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
+            self.streams.push(stream);
+        }
+        let late = self
+            .test
+            .gate
+            .deadline()
+            .is_some_and(|deadline| Instant::now() >= deadline);
+        if late && self.streams.len() < self.parameters.total_streams() {
+            return Err(ErrorCode::new(ErrorCode::STREAM_ACCEPT));
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_arrivals(&mut self) -> Result<(), ErrorCode> {
+        let Some(arrivals) = &self.arrivals else {
+            return Ok(());
+        };
+        for socket in arrivals.take() {
+            let index = self.streams.len();
+            if index >= self.parameters.total_streams() {
+                break;
+            }
+            set_window(&socket, &self.parameters)?;
+            if let Some(name) = &self.parameters.congestion
+                && let Err(refused) = link::set_congestion(&socket, name)
+            {
+                // As stock: go on with the system's own, which the results name.
+                tracing::warn!(name, error = %refused.source, "the client's congestion control was refused");
+            }
+            link::set_options(&socket, &self.parameters, self.test.ipv6).map_err(|refused| refused.code)?;
+            let (role, direction) = role(index, &self.parameters);
+            let stream = DataStream::new(socket, role, direction)
+                .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
+            self.streams.push(stream);
+        }
+        Ok(())
+    }
+}
+
+/// What a stream does, by the order in which it came: in bidir the first half receives, the second sends.
+fn role(index: usize, parameters: &Parameters) -> (Role, Direction) {
+    if parameters.reverse || index >= parameters.streams() {
+        (Role::Send, Direction::Reverse)
+    } else {
+        (Role::Receive, Direction::Forward)
+    }
+}
+
+pub(in crate::iperf3::server) fn set_window(
+    socket: &Socket,
+    parameters: &Parameters,
+) -> Result<(), ErrorCode> {
+    match parameters
+        .window
+        .and_then(|window| u64::try_from(window).ok())
+        .filter(|window| *window > 0)
+    {
+        Some(window) => match link::set_window(socket, window) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(ErrorCode::new(ErrorCode::BUFFER_NOT_GIVEN)),
+            Err(refused) => Err(refused.code),
+        },
+        None => Ok(()),
+    }
+}
