@@ -34,6 +34,7 @@ fn manifest() -> Manifest {
                     expected: Encapsulation::None,
                     same_node: false,
                     same_subnet: true,
+                    crossing: None,
                 },
                 workload: workload.clone(),
                 load: None,

@@ -5,7 +5,8 @@
 
 use criterion::{Criterion, criterion_group};
 use encapbench::fabric::lab::{self, RunningLab, pods_everywhere};
-use encapbench::scenario::{Calico, Cluster, Lab, NicProfile, Subnet};
+use encapbench::scenario::{Calico, Cluster, Lab, NicProfile, RpFilter, Subnet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 fn lab(subnets: &[usize]) -> Lab {
@@ -15,9 +16,13 @@ fn lab(subnets: &[usize]) -> Lab {
     };
     Lab {
         nic: NicProfile::default(),
+        submariner: None,
         clusters: vec![Cluster {
             name: "east".to_owned(),
             subnets: subnets.iter().enumerate().map(subnet).collect(),
+            gateway: None,
+            rp_filter: RpFilter::default(),
+            rp_filter_of: BTreeMap::new(),
             calico: Calico::default(),
             firewall: None,
         }],

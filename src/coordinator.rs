@@ -263,8 +263,7 @@ impl<F: Fabric> Coordinator<'_, F> {
             None => trial.outcome = Outcome::Interrupted,
             Some(Err(error)) => trial.outcome = Outcome::Failed { error: chain(&error) },
             Some(Ok(())) => {
-                trial.verdict =
-                    crate::evidence::judge(case.path.expected, case.path.same_node, &trial.evidence);
+                trial.verdict = crate::evidence::judge_path(&case.path, &trial.evidence);
             }
         }
         trial.seconds = begun.elapsed().as_secs_f64();

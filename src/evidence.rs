@@ -3,10 +3,10 @@
 
 mod verdict;
 
-pub use verdict::{EvidenceState, Verdict, judge};
+pub use verdict::{EvidenceState, Leg, Verdict, judge, judge_path, legs, nodes};
 
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 /// What a network device of a node is to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -14,8 +14,28 @@ use std::net::IpAddr;
 pub enum DeviceRole {
     /// Carries what leaves the node: `eth0`.
     Underlay,
-    /// Encapsulates: `vxlan.calico`.
+    /// Encapsulates within a cluster: `vxlan.calico`.
     Tunnel,
+    /// Leads from a node to its cluster's gateway: `vx-submariner`.
+    VxSubmariner,
+    /// Leads from gateway to gateway: `vxlan-tunnel`, `submariner`, `ipsec-tunnel`.
+    Cable,
+}
+
+impl DeviceRole {
+    /// All roles.
+    pub const ALL: [Self; 4] = [Self::Underlay, Self::Tunnel, Self::VxSubmariner, Self::Cable];
+}
+
+impl fmt::Display for DeviceRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Underlay => "underlay",
+            Self::Tunnel => "tunnel",
+            Self::VxSubmariner => "vx-submariner",
+            Self::Cable => "cable",
+        })
+    }
 }
 
 /// What a device has carried since it was made.
@@ -106,6 +126,11 @@ pub struct ConnectionSeen {
     pub path_mtu: Option<u32>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
+}
+
 /// All that was seen of a path for one trial.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RawEvidence {
@@ -118,6 +143,9 @@ pub struct RawEvidence {
     pub connections: Vec<ConnectionSeen>,
     /// Bytes that the trial's own sockets carried from `before` to `after`, both directions, warm-up included.
     pub payload_bytes: u64,
+    /// Those of them that went from the path's end to its beginning.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub back_bytes: u64,
     /// Bytes that the tunnel devices carry in as long a time without the trial, where the nodes are shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_bytes: Option<u64>,

@@ -13,9 +13,10 @@ use encapbench::fabric::lab::{Command, LabFabric, NamespaceKind, RunningLab, Std
 use encapbench::measure::network;
 use encapbench::scenario::VxlanMode;
 use encapbench::scenario::{
-    Calico, Case, Cluster, Encapsulation, Firewall, Lab, NicProfile, Path, Place, Subnet,
+    Calico, Case, Cluster, Encapsulation, Firewall, Lab, NicProfile, Path, Place, RpFilter, Subnet,
 };
 use encapbench::units::Mtu;
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,9 +29,13 @@ fn usual() -> Lab {
     };
     Lab {
         nic: NicProfile::default(),
+        submariner: None,
         clusters: vec![Cluster {
             name: "east".to_owned(),
             subnets: vec![subnet(&["east-1", "east-2"]), subnet(&["east-3"])],
+            gateway: None,
+            rp_filter: RpFilter::default(),
+            rp_filter_of: BTreeMap::new(),
             calico: Calico::default(),
             firewall: None,
         }],
@@ -63,6 +68,7 @@ fn path(from: &str, to: &str, mode: Option<VxlanMode>) -> Path {
         expected: Encapsulation::None,
         same_node: place(from).node() == place(to).node(),
         same_subnet: true,
+        crossing: None,
     }
 }
 

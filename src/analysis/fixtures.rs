@@ -67,6 +67,7 @@ pub(crate) fn manifest(gates: Option<&str>) -> Manifest {
                     },
                     same_node: false,
                     same_subnet: true,
+                    crossing: None,
                 },
                 workload: workload.clone(),
                 load,

@@ -155,6 +155,9 @@ fn expectation(path: &Path) -> &'static str {
         (Encapsulation::None, false, false) => "plain: routed between subnets",
         (Encapsulation::Vxlan, _, true) => "vxlan: within a subnet",
         (Encapsulation::Vxlan, _, false) => "vxlan: between subnets",
+        (Encapsulation::SubmarinerVxlan, ..) => "between clusters: Submariner, vxlan cable",
+        (Encapsulation::SubmarinerWireguard, ..) => "between clusters: Submariner, wireguard cable",
+        (Encapsulation::SubmarinerIpsec, ..) => "between clusters: Submariner, ipsec cable",
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     evidence::{ConnectionSeen, Observation},
     fabric::{Fabric, FabricError},
-    measure::{LatencyResult, MachineCpu, SearchStep, StreamResult, ThroughputResult},
+    measure::{Direction, LatencyResult, MachineCpu, SearchStep, StreamResult, ThroughputResult},
     run::Trial,
     scenario::{Case, HighestRate, Latency, Place, Plan, Throughput, WorkloadKind},
     units::{BitRate, Percent, Span},
@@ -96,7 +96,9 @@ pub(super) async fn measure<F: Fabric>(
                 None => throughput(&from, &to, test, congestion).await?,
                 Some(wanted) => highest_rate(&from, &to, test, wanted, congestion, trial).await?,
             };
-            trial.evidence.payload_bytes += carried(&client, &server);
+            let (there, back) = carried(&client, &server);
+            trial.evidence.payload_bytes += there + back;
+            trial.evidence.back_bytes += back;
             trial.evidence.connections = stream_connections(&client, &server, from.address);
             // The receiving end's view is the truth; with both directions at once each end has half of it, and the
             // exchanged results are the same at both.
@@ -119,12 +121,15 @@ pub(super) async fn measure<F: Fabric>(
                     };
                     let (latency, client, server) =
                         under_load(&from, &to, &load, prober, answerer, probe, congestion).await?;
-                    trial.evidence.payload_bytes += carried(&client, &server);
+                    let (there, back) = carried(&client, &server);
+                    trial.evidence.payload_bytes += there + back;
+                    trial.evidence.back_bytes += back;
                     trial.load = Some(if load.reverse { client } else { server });
                     latency
                 }
             };
             trial.evidence.payload_bytes += latency.total_bytes;
+            trial.evidence.back_bytes += answers(probe, latency.total_bytes);
             trial.evidence.connections.push(ConnectionSeen {
                 source: latency.peer_address,
                 expected_source: prober.address,
@@ -291,7 +296,9 @@ async fn highest_rate(
             Some((0.0, client, server))
         };
         if let Some((_, client, server)) = set_aside {
-            trial.evidence.payload_bytes += carried(&client, &server);
+            let (there, back) = carried(&client, &server);
+            trial.evidence.payload_bytes += there + back;
+            trial.evidence.back_bytes += back;
         }
     }
     let (_, client, server) = best.ok_or(TrialError::NoRate(wanted.loss_at_most))?;
@@ -382,17 +389,31 @@ async fn under_load(
 
 /// Bytes that a test's sockets carried, warm-up included: of each stream, the end that counted less. What a sender
 /// counted may still lie in its socket when the test ends, or have been dropped before it came to any device.
-fn carried(client: &ThroughputResult, server: &ThroughputResult) -> u64 {
-    client
-        .streams
-        .iter()
-        .map(|stream| {
-            let other = server.streams.iter().find(|other| other.id == stream.id);
-            other.map_or(stream.total_bytes, |other| {
-                stream.total_bytes.min(other.total_bytes)
-            })
-        })
-        .sum()
+/// First those from the client to the server, then those back.
+fn carried(client: &ThroughputResult, server: &ThroughputResult) -> (u64, u64) {
+    let mut carried = (0, 0);
+    for stream in &client.streams {
+        let other = server.streams.iter().find(|other| other.id == stream.id);
+        let bytes = other.map_or(stream.total_bytes, |other| {
+            stream.total_bytes.min(other.total_bytes)
+        });
+        match stream.direction {
+            Direction::Forward => carried.0 += bytes,
+            Direction::Reverse => carried.1 += bytes,
+        }
+    }
+    carried
+}
+
+/// Those of a latency probe's bytes that went from the path's end to its beginning.
+fn answers(probe: &Latency, bytes: u64) -> u64 {
+    let (request, response) = (probe.request.get(), probe.response.get());
+    let back = if probe.reverse { request } else { response };
+    let both = u128::from(request) + u128::from(response);
+    let part = (u128::from(bytes) * u128::from(back))
+        .checked_div(both)
+        .unwrap_or(0);
+    u64::try_from(part).unwrap_or(bytes)
 }
 
 /// What the server saw of each data connection, with the sender's TCP_INFO.

@@ -6,8 +6,12 @@
 //! Confirmed takes everything: whole counters of every node looked at, in the right proportion to the payload, and
 //! nothing that contradicts. One contradiction outweighs all doubts.
 
+mod crossing;
+
+pub use crossing::{Leg, legs, nodes};
+
 use super::{DeviceRole, Observation, RawEvidence};
-use crate::scenario::Encapsulation;
+use crate::scenario::{Encapsulation, Path};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt};
 
@@ -118,6 +122,11 @@ fn percent(bytes: u64, payload: u64) -> String {
     format!("{:.1} %", bytes as f64 / payload as f64 * 100.0)
 }
 
+/// The most bytes that may stray onto a device that a path doesn't use.
+fn stray(payload: u64) -> f64 {
+    (payload as f64 * PLAIN_SHARE).max((STRAY_BYTES as f64).min(payload as f64 / 2.0))
+}
+
 /// What speaks against confirmed.
 #[derive(Default)]
 struct Findings {
@@ -154,7 +163,7 @@ fn counters(
     // What a path may leave on a device that it doesn't use. A trial of one-byte requests carries so little payload
     // that one stray packet is more than 2 % of it; but had only some of its packets gone that way, their headers
     // alone would be more than all of the payload.
-    let stray = (payload as f64 * PLAIN_SHARE).max((STRAY_BYTES as f64).min(payload as f64 / 2.0));
+    let stray = stray(payload);
     let above_noise = tunnel.saturating_sub(noise);
     match expected.encapsulation {
         Encapsulation::Vxlan if (tunnel as f64) < whole => found.contradictions.push(format!(
@@ -192,6 +201,14 @@ fn counters(
             percent(underlay, payload)
         )),
         _ => {}
+    }
+}
+
+/// Judges whether packets went as `path` says: by the encapsulation expected of it, or leg by leg between clusters.
+pub fn judge_path(path: &Path, seen: &RawEvidence) -> Verdict {
+    match &path.crossing {
+        Some(crossing) => crossing::judge(path, crossing, seen),
+        None => judge(path.expected, path.same_node, seen),
     }
 }
 
@@ -308,6 +325,9 @@ fn routes(expected: Expected, seen: &Observation, contradictions: &mut Vec<Strin
             .map(|known| known.role);
         let wanted = match expected.encapsulation {
             Encapsulation::Vxlan => Some(DeviceRole::Tunnel),
+            Encapsulation::SubmarinerVxlan
+            | Encapsulation::SubmarinerWireguard
+            | Encapsulation::SubmarinerIpsec => Some(DeviceRole::VxSubmariner),
             Encapsulation::None if expected.same_node => None,
             Encapsulation::None => Some(DeviceRole::Underlay),
         };
@@ -315,6 +335,7 @@ fn routes(expected: Expected, seen: &Observation, contradictions: &mut Vec<Strin
             let expected_by = match wanted {
                 Some(DeviceRole::Tunnel) => "the tunnel device",
                 Some(DeviceRole::Underlay) => "the underlay device",
+                Some(DeviceRole::VxSubmariner | DeviceRole::Cable) => "Submariner's device",
                 None => "the pod's own device",
             };
             contradictions.push(format!(

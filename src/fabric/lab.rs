@@ -15,10 +15,17 @@ mod topology;
 pub use attach::{AttachError, AttachedLab};
 pub use coordinated::LabFabric;
 pub use namespaces::{Kind, NamespaceError, enter_user_namespace};
-pub use netlink::{NetlinkError, POD_GATEWAY, TUNNEL, UNDERLAY, VNI, VXLAN_PORT};
+pub use netlink::{
+    CABLE_PORT, CABLE_TABLE, HOST_TABLE, NetlinkError, POD_GATEWAY, SUBMARINER_NFT_TABLE, TUNNEL, UNDERLAY,
+    VNI, VX_SUBMARINER, VX_SUBMARINER_PORT, VX_SUBMARINER_VNI, VXLAN_CABLE, VXLAN_CABLE_VNI, VXLAN_PORT,
+    cable_device,
+};
 pub use processes::{Command, LabProcess, ProcessError, Stdio};
 pub use sysctls::{NamespaceKind, SysctlSet};
-pub use topology::{BlockRoute, NodePlan, Peer, PodPlan, SubnetPlan, Topology, TopologyError};
+pub use topology::{
+    BlockRoute, CABLE_PREFIX, NodePlan, Peer, PodPlan, SubmarinerPlan, SubnetPlan, Topology, TopologyError,
+    VX_SUBMARINER_PREFIX,
+};
 
 use crate::scenario::{Fabric, Lab, Place, PlaceRef, Scenario, VxlanMode};
 use attach::Attachment;

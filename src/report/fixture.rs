@@ -158,6 +158,7 @@ pub(super) fn cases(scenario: &Scenario) -> Vec<Case> {
                     },
                     same_node: false,
                     same_subnet: true,
+                    crossing: None,
                 },
                 workload: workload.clone(),
                 load,
@@ -263,6 +264,7 @@ fn evidence(case: &Case, payload: u64, dice: &mut Dice) -> (RawEvidence, Verdict
             path_mtu: Some(1450),
         }],
         payload_bytes: payload,
+        back_bytes: 0,
         noise_bytes: None,
         unseen: Vec::new(),
     };

@@ -1,8 +1,10 @@
 //! The lab: clusters of network namespaces on this machine.
 
+use super::submariner::{RpFilter, Submariner};
 use crate::units::{BitRate, Bytes, Cidr4, Mtu, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What provides places and launches workers in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +21,9 @@ pub struct Lab {
     /// The NIC of each node.
     #[serde(default)]
     pub nic: NicProfile,
+    /// What joins the clusters so that pods of one reach those of another; without it only nodes do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submariner: Option<Submariner>,
     /// The clusters; nodes are named uniquely over all of them.
     pub clusters: Vec<Cluster>,
 }
@@ -61,12 +66,41 @@ pub struct Cluster {
     pub name: String,
     /// Its subnets; a router joins those of all clusters.
     pub subnets: Vec<Subnet>,
+    /// Submariner's gateway node; the cluster's first node if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// How strictly the nodes' uplinks check where packets come in (`rp_filter`; the host's default, which Calico and
+    /// Submariner change on their own devices only).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rp_filter: RpFilter,
+    /// The same for single nodes: `{ west-3: strict }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rp_filter_of: BTreeMap<String, RpFilter>,
     /// Calico's settings.
     #[serde(default)]
     pub calico: Calico,
     /// Packet filter load on each node, as kube-proxy and Calico's policy bring it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<Firewall>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Cluster {
+    /// All its nodes' names.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.subnets
+            .iter()
+            .flat_map(|subnet| &subnet.nodes)
+            .map(String::as_str)
+    }
+
+    /// Submariner's gateway node; `None` in a cluster without nodes.
+    pub fn gateway_node(&self) -> Option<&str> {
+        self.gateway.as_deref().or_else(|| self.nodes().next())
+    }
 }
 
 /// Nodes that share one layer 2 segment.

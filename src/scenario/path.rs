@@ -1,6 +1,6 @@
 //! Paths: from one place to another under one encapsulation setting.
 
-use super::place::PlaceRef;
+use super::{place::PlaceRef, submariner::Cable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -46,6 +46,22 @@ pub enum Encapsulation {
     None,
     /// VXLAN.
     Vxlan,
+    /// Between clusters, through Submariner's gateways and its VXLAN cable.
+    SubmarinerVxlan,
+    /// Between clusters, through Submariner's gateways and its WireGuard cable.
+    SubmarinerWireguard,
+    /// Between clusters, through Submariner's gateways and its IPsec cable.
+    SubmarinerIpsec,
+}
+
+impl From<Cable> for Encapsulation {
+    fn from(cable: Cable) -> Self {
+        match cable {
+            Cable::Vxlan => Self::SubmarinerVxlan,
+            Cable::Wireguard => Self::SubmarinerWireguard,
+            Cable::Ipsec => Self::SubmarinerIpsec,
+        }
+    }
 }
 
 impl fmt::Display for Encapsulation {
@@ -53,6 +69,9 @@ impl fmt::Display for Encapsulation {
         f.write_str(match self {
             Self::None => "none",
             Self::Vxlan => "vxlan",
+            Self::SubmarinerVxlan => "submariner-vxlan",
+            Self::SubmarinerWireguard => "submariner-wireguard",
+            Self::SubmarinerIpsec => "submariner-ipsec",
         })
     }
 }

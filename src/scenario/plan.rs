@@ -3,8 +3,8 @@
 mod only;
 
 use super::{
-    Blocks, Case, Encapsulation, HighestRate, Latency, Path, PathSpec, Place, PlaceRef, Problem, Scenario,
-    Throughput, VxlanMode, Workload, WorkloadKind, validate,
+    Blocks, Case, Crossing, Encapsulation, Fabric, HighestRate, Latency, NodeRef, Path, PathSpec, Place,
+    PlaceRef, Problem, Scenario, Throughput, VxlanMode, Workload, WorkloadKind, validate,
 };
 use crate::units::Span;
 use only::Only;
@@ -200,12 +200,49 @@ pub(super) fn expected(scenario: &Scenario, spec: &PathSpec) -> Encapsulation {
     let pod = spec.from.is_pod() || spec.to.is_pod();
     let same_subnet =
         from.map(|node| (node.cluster, node.subnet)) == to.map(|node| (node.cluster, node.subnet));
+    if let Some(crossing) = crossing(scenario, spec) {
+        return crossing.cable.into();
+    }
     match spec.vxlan_mode {
         _ if !pod || spec.from.node() == spec.to.node() => Encapsulation::None,
         Some(VxlanMode::Always) => Encapsulation::Vxlan,
         Some(VxlanMode::CrossSubnet) if !same_subnet => Encapsulation::Vxlan,
         Some(VxlanMode::CrossSubnet) | None => Encapsulation::None,
     }
+}
+
+/// The way of a path between pods of two clusters; `None` where it stays within one, nothing joins the clusters, or
+/// its ends are nodes, which reach each other without Submariner.
+pub(super) fn crossing(scenario: &Scenario, spec: &PathSpec) -> Option<Crossing> {
+    let Fabric::Lab(lab) = &scenario.fabric;
+    let (from, to) = (scenario.node(spec.from.node())?, scenario.node(spec.to.node())?);
+    let mode = spec.vxlan_mode?;
+    if from.cluster == to.cluster {
+        return None;
+    }
+    let gateway = |cluster: usize| {
+        let name = lab.clusters.get(cluster)?.gateway_node()?;
+        scenario.node(name)
+    };
+    let (from_gateway, to_gateway) = (gateway(from.cluster)?, gateway(to.cluster)?);
+    let arrival = |gateway: NodeRef<'_>, node: NodeRef<'_>, place: &PlaceRef| {
+        if gateway == node {
+            return Encapsulation::None;
+        }
+        match mode {
+            // Towards a node's own packets go to its tunnel address, which is in the Always pool.
+            _ if !place.is_pod() => Encapsulation::Vxlan,
+            VxlanMode::CrossSubnet if gateway.subnet == node.subnet => Encapsulation::None,
+            VxlanMode::CrossSubnet | VxlanMode::Always => Encapsulation::Vxlan,
+        }
+    };
+    Some(Crossing {
+        cable: lab.submariner?.cable,
+        from_gateway: from_gateway.name.to_owned(),
+        to_gateway: to_gateway.name.to_owned(),
+        arrival: arrival(to_gateway, to, &spec.to),
+        return_arrival: arrival(from_gateway, from, &spec.from),
+    })
 }
 
 /// `None` where a pod's pool is not said, which validation refuses.
@@ -230,6 +267,7 @@ fn path(scenario: &Scenario, spec: &PathSpec) -> Option<Path> {
         expected: expected(scenario, spec),
         same_node: from == to,
         same_subnet: (from.cluster, from.subnet) == (to.cluster, to.subnet),
+        crossing: crossing(scenario, spec),
     })
 }
 

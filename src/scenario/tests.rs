@@ -157,7 +157,28 @@ fn senseless_files() {
                 "clusters:\n",
                 "clusters:\n      - { name: west, subnets: [ { nodes: [west-1] } ] }\n",
             )
-            .replacen("to: east-2 }", "to: west-1 }", 1),
+            .replacen("to: pod@east-2", "to: pod@west-1", 1),
+        ),
+        (
+            "Submariner to a node, by unknown nodes",
+            but(
+                "clusters:\n",
+                "submariner: { cable: vxlan }\n    clusters:\n      - { name: west, gateway: west-9, rp-filter-of: { \
+                 west-8: strict }, subnets: [ { nodes: [west-1] } ] }\n",
+            )
+            .replacen("to: pod@east-2", "to: west-1", 1),
+        ),
+        (
+            "Submariner alone",
+            but("clusters:\n", "submariner: { cable: vxlan }\n    clusters:\n"),
+        ),
+        (
+            "a gateway without Submariner",
+            but("- name: east\n", "- name: east\n        gateway: east-1\n"),
+        ),
+        (
+            "an unknown cable",
+            but("clusters:\n", "submariner: { cable: gre }\n    clusters:\n"),
         ),
         (
             "cluster twice",

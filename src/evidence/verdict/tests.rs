@@ -65,6 +65,7 @@ fn seen(tunnel: f64, underlay: f64, out: &str) -> RawEvidence {
             path_mtu: Some(1450),
         }],
         payload_bytes: PAYLOAD,
+        back_bytes: 0,
         noise_bytes: None,
         unseen: Vec::new(),
     }
@@ -337,6 +338,7 @@ fn tiny(payload: u64, tunnel: u64, underlay: u64, out: &str) -> RawEvidence {
         before: vec![node("east-1", 0, 0, out)],
         after: vec![node("east-1", tunnel, underlay, out)],
         payload_bytes: payload,
+        back_bytes: 0,
         ..RawEvidence::default()
     }
 }

@@ -1,9 +1,11 @@
 //! The lab as a coordinator sees it: built afresh for each block, workers launched in its places.
 
-use super::{Command, LabError, LabProcess, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY};
-use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery};
+use super::{
+    Command, LabError, LabProcess, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY, VX_SUBMARINER, cable_device,
+};
+use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery, nodes};
 use crate::fabric::{Fabric, FabricError, Transport};
-use crate::scenario::{Case, Encapsulation, Lab, Path, Place};
+use crate::scenario::{Case, Crossing, Encapsulation, Lab, Path, Place};
 use crate::worker::protocol::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -68,12 +70,7 @@ impl LabFabric {
         to: &Place,
     ) -> Result<(Place, ObservationRequest), FabricError> {
         // A pod's packets are routed by its node as they come in by its veth.
-        let input_device = self
-            .topology
-            .pods
-            .iter()
-            .find(|pod| pod.place == *from)
-            .map(|pod| pod.host_device.clone());
+        let input_device = self.pod_device(from);
         let source = from.is_pod().then(|| self.address(path, from)).transpose()?;
         let request = ObservationRequest {
             devices: vec![
@@ -87,6 +84,81 @@ impl LabFabric {
             }],
         };
         Ok((Place::Node(from.node().to_owned()), request))
+    }
+
+    /// The node's device that leads to a pod; `None` for a node.
+    fn pod_device(&self, place: &Place) -> Option<String> {
+        let pod = self.topology.pods.iter().find(|pod| pod.place == *place)?;
+        Some(pod.host_device.clone())
+    }
+
+    /// What to look at on each node that packets between two clusters come by: where would they leave, coming in as
+    /// they do? The kernel answers with its reverse path filter's word, too.
+    fn questions_of_crossing(
+        &self,
+        path: &Path,
+        crossing: &Crossing,
+    ) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
+        let (from, to) = (self.address(path, &path.from)?, self.address(path, &path.to)?);
+        let gateways = (&crossing.from_gateway, &crossing.to_gateway);
+        let ways = [
+            (
+                (&path.from, from),
+                gateways.0,
+                gateways.1,
+                (&path.to, to),
+                crossing.arrival,
+            ),
+            (
+                (&path.to, to),
+                gateways.1,
+                gateways.0,
+                (&path.from, from),
+                crossing.return_arrival,
+            ),
+        ];
+        let cable = cable_device(crossing.cable);
+        let devices = [
+            (UNDERLAY, DeviceRole::Underlay),
+            (TUNNEL, DeviceRole::Tunnel),
+            (VX_SUBMARINER, DeviceRole::VxSubmariner),
+            (cable, DeviceRole::Cable),
+        ];
+        let on_node = |node: &str| {
+            let mut routes = Vec::new();
+            for ((first, source), near, far, (last, destination), arrival) in ways {
+                let mut ask = |input_device| {
+                    routes.push(RouteQuery {
+                        destination,
+                        source: Some(source),
+                        input_device,
+                    });
+                };
+                if node == first.node() {
+                    ask(self.pod_device(first));
+                } else if node == near {
+                    ask(Some(VX_SUBMARINER.to_owned()));
+                }
+                if node == far {
+                    ask(Some(cable.to_owned()));
+                } else if node == last.node() {
+                    let by = if arrival == Encapsulation::None {
+                        UNDERLAY
+                    } else {
+                        TUNNEL
+                    };
+                    ask(Some(by.to_owned()));
+                }
+            }
+            ObservationRequest {
+                devices: devices.map(|(name, role)| (name.to_owned(), role)).to_vec(),
+                routes,
+            }
+        };
+        Ok(nodes(path, crossing)
+            .into_iter()
+            .map(|node| (Place::Node(node.to_owned()), on_node(node)))
+            .collect())
     }
 }
 
@@ -133,10 +205,10 @@ impl Fabric for LabFabric {
     }
 
     fn address(&self, path: &Path, place: &Place) -> Result<IpAddr, FabricError> {
-        // Towards a block behind the tunnel the kernel gives a node's socket the VTEP's address. Bound to eth0's, the
+        // Towards a block behind the tunnel, or in another cluster, the kernel gives a node's socket the VTEP's address. Bound to eth0's, the
         // answers would come back plain.
         if let Place::Node(name) = place
-            && path.expected == Encapsulation::Vxlan
+            && (path.expected == Encapsulation::Vxlan || path.crossing.is_some())
             && let Some(node) = self.topology.nodes.iter().find(|node| node.name == *name)
         {
             return Ok(IpAddr::V4(node.vtep));
@@ -148,6 +220,9 @@ impl Fabric for LabFabric {
     }
 
     fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
+        if let Some(crossing) = &path.crossing {
+            return self.questions_of_crossing(path, crossing);
+        }
         let mut seen = vec![self.question(path, &path.from, &path.to)?];
         if path.from.node() != path.to.node() {
             seen.push(self.question(path, &path.to, &path.from)?);

@@ -1,5 +1,12 @@
 //! Makes what a topology says, over netlink: the one module that makes anything by nlink.
 
+mod submariner;
+
+pub use submariner::{
+    CABLE_PORT, CABLE_TABLE, HOST_TABLE, SUBMARINER_NFT_TABLE, VX_SUBMARINER, VX_SUBMARINER_PORT,
+    VX_SUBMARINER_VNI, VXLAN_CABLE, VXLAN_CABLE_VNI, cable_device,
+};
+
 use super::namespaces::{self, NamespaceError};
 use super::sysctls::{NamespaceKind, Record, SysctlSet};
 use super::topology::{BlockRoute, NodePlan, PodPlan, SubnetPlan, Topology};
@@ -141,6 +148,7 @@ async fn make(topology: &Topology) -> Result<Network, NetlinkError> {
         );
         nodes.push(node);
     }
+    submariner::join(topology, &nodes, &mut record).await?;
     for pod in &topology.pods {
         let made = make_pod(topology, pod, &nodes[pod.node], &mut record).await?;
         places.insert(pod.place.clone(), made.namespace);
@@ -167,6 +175,7 @@ async fn make_node(
     let plan = &topology.nodes[index];
     let nic = &topology.nic;
     let site = Site::new(&plan.name, NamespaceKind::Node, record)?;
+    record.set_default_rp_filter(&plan.name, plan.rp_filter);
     let underlay = site.join_switch(index, plan, topology, switch).await?;
     site.shape(underlay, nic).await?;
     let ethtool = site.ethtool().await?;

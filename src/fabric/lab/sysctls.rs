@@ -1,6 +1,7 @@
 //! The sysctls of the lab's network namespaces. A new one copies some from the host and defaults others, so that the
 //! same lab would behave differently from host to host: all that matter are set, and what was set is recorded.
 
+use crate::scenario::RpFilter;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +46,16 @@ impl Record {
     /// Sets a sysctl in the calling thread's network namespace. Does not fail: a kernel may lack one, or refuse a
     /// value (a congestion control that is not there); the record shows it.
     fn set(&mut self, namespace: NamespaceKind, name: &str, shown: &str, wanted: &str) {
-        let file = format!("/proc/sys/net/{}", name.replace('.', "/"));
+        // As sysctl(8) has it: in a name, a slash is a device's dot.
+        let path: String = name
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect();
+        let file = format!("/proc/sys/net/{path}");
         let refused = fs::write(&file, wanted).err();
         self.0.entry((namespace, shown.to_owned())).or_insert_with(|| {
             // As the kernel shows it, with blanks for tabs.
@@ -75,13 +85,11 @@ impl Record {
         let forwards = matches!(namespace, Node | Router);
         set("ipv4.conf.all.forwarding", if forwards { "1" } else { "0" });
         set("ipv4.conf.default.forwarding", if forwards { "1" } else { "0" });
-        // Loose, as systemd sets it on hosts; `all` 0, since the larger of `all` and the device's counts. Felix makes
-        // the pods' devices strict.
+        // `all` 0, since the larger of `all` and the device's counts. What nodes' devices have is theirs to say.
         set("ipv4.conf.all.rp_filter", "0");
-        set(
-            "ipv4.conf.default.rp_filter",
-            if namespace == Node { "2" } else { "0" },
-        );
+        if namespace != Node {
+            set("ipv4.conf.default.rp_filter", "0");
+        }
         set("ipv4.conf.all.proxy_arp", "0");
         set("ipv4.conf.default.proxy_arp", "0");
         set("ipv4.conf.all.send_redirects", "0");
@@ -114,6 +122,24 @@ impl Record {
             // So that ping works in a lab that an ordinary user made.
             set("ipv4.ping_group_range", "0 0");
         }
+    }
+
+    /// The host's own `rp_filter`, which devices made from now on take over: loose as systemd sets it, or as the
+    /// scenario says. Felix makes the pods' devices strict.
+    pub(super) fn set_default_rp_filter(&mut self, node: &str, wanted: RpFilter) {
+        let name = "ipv4.conf.default.rp_filter";
+        let shown = if wanted == RpFilter::default() {
+            name.to_owned()
+        } else {
+            format!("{name} of {node}")
+        };
+        self.set(NamespaceKind::Node, name, &shown, wanted.value());
+    }
+
+    /// Sets `rp_filter` of a node's device.
+    pub(super) fn set_rp_filter(&mut self, device: &str, value: &str) {
+        let name = format!("ipv4.conf.{}.rp_filter", device.replace('.', "/"));
+        self.set(NamespaceKind::Node, &name, &name, value);
     }
 
     /// What Felix sets on the node's end of a pod's veth (`felix/dataplane/linux/endpoint_mgr.go`).

@@ -3,7 +3,11 @@
 //! What is left out of the scenario is chosen here, always in the same way: subnets from 10.1.0.0 on (10.2.0.0 for
 //! the second cluster, and so on), pools from 10.244.0.0 on.
 
-use crate::scenario::{Firewall, Lab, NicProfile, Place, VxlanMode};
+mod submariner;
+
+pub use submariner::{CABLE_PREFIX, SubmarinerPlan, VX_SUBMARINER_PREFIX};
+
+use crate::scenario::{Firewall, Lab, NicProfile, Place, RpFilter, VxlanMode};
 use crate::units::Cidr4;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -111,6 +115,27 @@ pub enum TopologyError {
         /// How many it asks for.
         rules: u32,
     },
+    /// A gateway that is no node of its cluster.
+    #[error("cluster {cluster:?} has no node {gateway:?} to be Submariner's gateway")]
+    UnknownGateway {
+        /// The cluster.
+        cluster: String,
+        /// The name given.
+        gateway: String,
+    },
+    /// Submariner takes the addresses inside its tunnels from the nodes' last three octets, which must differ.
+    #[error(
+        "Submariner would give {first:?} and {second:?} one address, {address}: the last three octets of the nodes' \
+         addresses must differ, so choose other subnets (`cidr`)"
+    )]
+    SameTunnelAddress {
+        /// A node.
+        first: String,
+        /// Another.
+        second: String,
+        /// What both would have.
+        address: Ipv4Addr,
+    },
 }
 
 /// A layer 2 segment, its addresses, and the router's one.
@@ -141,6 +166,8 @@ pub struct NodePlan {
     pub vtep: Ipv4Addr,
     /// MAC of `vxlan.calico`.
     pub vtep_mac: [u8; 6],
+    /// How strictly its uplink checks where packets come in.
+    pub rp_filter: RpFilter,
 }
 
 /// A pod.
@@ -206,6 +233,10 @@ pub struct Topology {
     pub firewalls: Vec<Option<Firewall>>,
     /// Whether `vxlan.calico` computes checksums in hardware, by cluster.
     pub vxlan_checksum_offload: Vec<bool>,
+    /// Each cluster's pools.
+    pub pools: Vec<Vec<Cidr4>>,
+    /// What joins the clusters.
+    pub submariner: Option<SubmarinerPlan>,
     addresses: HashMap<Place, Ipv4Addr>,
 }
 
@@ -242,6 +273,12 @@ impl Topology {
                 .iter()
                 .map(|c| c.calico.vxlan_checksum_offload)
                 .collect(),
+            pools: ranges
+                .clusters
+                .iter()
+                .map(|range| vec![range.cross_subnet, range.always])
+                .collect(),
+            submariner: None,
             addresses: HashMap::new(),
         };
         for (cluster, (spec, range)) in lab.clusters.iter().zip(&ranges.clusters).enumerate() {
@@ -264,6 +301,7 @@ impl Topology {
                         vtep: always.network(),
                         // Locally administered, and beginning as Felix's do.
                         vtep_mac: [0x66, 0xec, 0xab, 0x00, high, low],
+                        rp_filter: spec.rp_filter_of.get(name).copied().unwrap_or(spec.rp_filter),
                     })
                 })?;
             }
@@ -272,6 +310,7 @@ impl Topology {
             return Err(TopologyError::Empty);
         }
         topology.add_pods(places)?;
+        topology.add_submariner(lab)?;
         Ok(topology)
     }
 

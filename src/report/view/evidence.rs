@@ -243,11 +243,7 @@ fn present(case: &Case, gathered: Gathered) -> PathEvidence {
             .map(|((node, role, device), line)| DeviceLine {
                 node,
                 device,
-                role: match role {
-                    DeviceRole::Underlay => "underlay",
-                    DeviceRole::Tunnel => "tunnel",
-                }
-                .to_owned(),
+                role: role.to_string(),
                 carried: digits::bytes(line.bytes as f64),
                 bytes: line.bytes,
                 share: if line.payload == 0 {

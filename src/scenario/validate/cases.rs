@@ -2,8 +2,8 @@
 
 use super::{Problems, case_name_fault, empty};
 use crate::scenario::{
-    Encapsulation, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput,
-    Workload, WorkloadKind, plan::expected, problem::Step,
+    Encapsulation, Fabric, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario,
+    Throughput, Workload, WorkloadKind, plan::expected, problem::Step,
 };
 use std::time::Duration;
 
@@ -77,14 +77,7 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
     }
     let cluster = |place: &PlaceRef| scenario.node(place.node()).map(|node| node.cluster);
     if cluster(&spec.from) != cluster(&spec.to) {
-        problems.say(
-            &at("to"),
-            format!(
-                "`{}` and `{}` are in different clusters, and paths between clusters are not supported yet",
-                spec.from, spec.to
-            ),
-            "keep both ends of a path in one cluster".to_owned(),
-        );
+        between_clusters(scenario, spec, &at, problems);
         return;
     }
     if spec.from.is_pod() && !spec.to.is_pod() && expected(scenario, spec) == Encapsulation::Vxlan {
@@ -98,6 +91,36 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
             format!(
                 "turn the path round (`from: {}`, `to: {}`); `reverse: true` in a workload sends from the pod",
                 spec.to, spec.from
+            ),
+        );
+    }
+}
+
+/// Nodes reach each other anyway; pods only by Submariner, which carries packets to pods, not to other clusters' nodes.
+fn between_clusters(
+    scenario: &Scenario,
+    spec: &PathSpec,
+    at: &impl Fn(&'static str) -> [Step; 3],
+    problems: &mut Problems,
+) {
+    let Fabric::Lab(lab) = &scenario.fabric;
+    let (from, to) = (&spec.from, &spec.to);
+    if !from.is_pod() && !to.is_pod() {
+        return;
+    }
+    if lab.submariner.is_none() {
+        problems.say(
+            &at("to"),
+            format!("`{from}` and `{to}` are in different clusters, and nothing joins these"),
+            "add `submariner: { cable: vxlan }` to the lab, or keep both ends of a path in one cluster"
+                .to_owned(),
+        );
+    } else if !to.is_pod() {
+        problems.say(
+            &at("to"),
+            format!("`{to}` is a node of another cluster: Submariner carries packets to pods only"),
+            format!(
+                "turn the path round (`from: {to}`, `to: {from}`); `reverse: true` in a workload sends from the pod"
             ),
         );
     }

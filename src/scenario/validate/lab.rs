@@ -2,7 +2,7 @@
 
 use super::{Problems, empty, name_fault};
 use crate::{
-    scenario::{Calico, Cluster, Fabric, NicProfile, Scenario, VxlanMode, problem::Step},
+    scenario::{Cable, Calico, Cluster, Fabric, NicProfile, Scenario, VxlanMode, problem::Step},
     units::{Bytes, Cidr4, Mtu},
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -27,6 +27,24 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
     if lab.clusters.is_empty() {
         problems.say(&clusters, empty("clusters"), None);
     }
+    if lab.submariner.is_some() && lab.clusters.len() == 1 {
+        problems.say(
+            &extend(&root, &["submariner".into()]),
+            "Submariner joins clusters, and there is one only",
+            "add a second cluster, or leave `submariner` out".to_owned(),
+        );
+    }
+    if let Some(cable) = lab
+        .submariner
+        .map(|submariner| submariner.cable)
+        .filter(|cable| *cable != Cable::Vxlan)
+    {
+        problems.say(
+            &extend(&root, &["submariner".into(), "cable".into()]),
+            format!("the lab has no {cable} cable yet"),
+            "use `cable: vxlan`".to_owned(),
+        );
+    }
     let mut names = BTreeSet::new();
     let mut nodes = BTreeSet::new();
     let mut ranges = Vec::new();
@@ -44,6 +62,7 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
             );
         }
         cluster(spec, &at, &mut nodes, &mut ranges, problems);
+        named_nodes(spec, lab.submariner.is_some(), &at, problems);
     }
     overlaps(&ranges, problems);
 }
@@ -152,6 +171,31 @@ fn cluster<'a>(
             "rules",
             u64::from(firewall.rules),
             0..=10_000,
+        );
+    }
+}
+
+/// The nodes that a cluster's settings name.
+fn named_nodes(spec: &Cluster, submariner: bool, at: &[Step], problems: &mut Problems) {
+    let nodes: Vec<&str> = spec.nodes().collect();
+    let what = format!("node of cluster `{}`", spec.name);
+    if let Some(gateway) = &spec.gateway {
+        let at = extend(at, &["gateway".into()]);
+        if problems.known(&at, &what, "nodes", gateway, &nodes) && !submariner {
+            problems.say(
+                &at,
+                "a gateway is Submariner's, and the lab has no `submariner`",
+                "add `submariner: { cable: vxlan }` to the lab, or leave `gateway` out".to_owned(),
+            );
+        }
+    }
+    for node in spec.rp_filter_of.keys() {
+        problems.known(
+            &extend(at, &["rp-filter-of".into()]),
+            &what,
+            "nodes",
+            node,
+            &nodes,
         );
     }
 }

@@ -1,8 +1,9 @@
 use super::{BlockRoute, Topology, TopologyError};
+use crate::scenario::RpFilter;
 use crate::scenario::{Calico, Cluster, Firewall, Lab, NicProfile, Place, Subnet, VxlanMode};
 use crate::units::{Bytes, Cidr4, Mtu};
 use proptest::prelude::*;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A lab of clusters, each a list of its subnets' node counts.
 fn lab(clusters: &[&[usize]]) -> Lab {
@@ -18,11 +19,15 @@ fn lab(clusters: &[&[usize]]) -> Lab {
                 cidr: None,
             })
             .collect(),
+        gateway: None,
+        rp_filter: RpFilter::default(),
+        rp_filter_of: BTreeMap::new(),
         calico: Calico::default(),
         firewall: None,
     };
     Lab {
         nic: NicProfile::default(),
+        submariner: None,
         clusters: clusters.iter().enumerate().map(cluster).collect(),
     }
 }
