@@ -70,7 +70,7 @@ enum Command {
     /// The worker process inside a place (started by a fabric)
     #[command(hide = true)]
     Worker,
-    /// Print the JSON Schema of scenario files, for editors
+    /// Print the JSON Schema of scenario files, policies, or a run folder's files
     Schema(schema::SchemaArgs),
     /// Print a shell's completions
     Completions(complete::CompletionsArgs),

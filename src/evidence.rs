@@ -5,11 +5,12 @@ mod verdict;
 
 pub use verdict::{EvidenceState, Leg, Verdict, judge, judge_path, legs, nodes};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr};
 
 /// What a network device of a node is to a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceRole {
     /// Carries what leaves the node: `eth0`.
@@ -39,7 +40,7 @@ impl fmt::Display for DeviceRole {
 }
 
 /// What a device has carried since it was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceSeen {
     /// The device's name.
     pub device: String,
@@ -60,7 +61,7 @@ pub struct DeviceSeen {
 }
 
 /// Asks which way the kernel would send a packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteQuery {
     /// Where it goes.
     pub destination: IpAddr,
@@ -73,7 +74,7 @@ pub struct RouteQuery {
 }
 
 /// The kernel's answer: `ip route get`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteSeen {
     /// What was asked.
     pub query: RouteQuery,
@@ -101,7 +102,7 @@ pub struct ObservationRequest {
 }
 
 /// What a worker on a node saw.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Observation {
     /// The node's place.
     pub node: String,
@@ -112,7 +113,7 @@ pub struct Observation {
 }
 
 /// A trial's connections, as their ends saw them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionSeen {
     /// The source address that the place which accepted the connection saw.
     pub source: IpAddr,
@@ -132,16 +133,19 @@ const fn is_zero(bytes: &u64) -> bool {
 }
 
 /// All that was seen of a path for one trial.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RawEvidence {
     /// Right before the trial, the sender's node first; one node only where both ends share it.
+    #[serde(default)]
     pub before: Vec<Observation>,
     /// Right after it, in the same order.
+    #[serde(default)]
     pub after: Vec<Observation>,
     /// Its connections.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<ConnectionSeen>,
     /// Bytes that the trial's own sockets carried from `before` to `after`, both directions, warm-up included.
+    #[serde(default)]
     pub payload_bytes: u64,
     /// Those of them that went from the path's end to its beginning.
     #[serde(default, skip_serializing_if = "is_zero")]

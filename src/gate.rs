@@ -10,14 +10,16 @@ mod judge;
 pub mod sequential;
 
 pub use file::GateFileError;
+pub use file::json_schema;
 pub use judge::{judge, judge_against, open_gates};
 
 use crate::scenario::Metric;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// What a gate says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateState {
     /// The whole interval is inside the limits.
@@ -42,7 +44,7 @@ impl fmt::Display for GateState {
 }
 
 /// A gate's verdict, with all that a person on call needs to know.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GateVerdict {
     /// The gate's name.
     pub gate: String,

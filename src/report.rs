@@ -3,7 +3,7 @@
 //! | output | for |
 //! | --- | --- |
 //! | [`terminal`] | who sits before it |
-//! | `summary.csv`, `trials.csv`, `intervals.csv` | spreadsheets and notebooks |
+//! | `summary.csv`, `comparisons.csv`, `trials.csv`, `intervals.csv` | spreadsheets and notebooks |
 //! | `report.html` | reading: self-contained, with charts |
 //! | `report.md` | a pull request or a chat |
 //! | `*.svg`, `*.png` | slides and pages, one question a chart |
@@ -14,6 +14,7 @@
 
 mod chart;
 mod comparison;
+mod comparisons_csv;
 mod digits;
 mod gate_json;
 mod html;
@@ -112,6 +113,7 @@ pub fn files(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
 fn documents(inputs: &Inputs<'_>, view: &View, charts: &[Chart]) -> Result<Vec<ReportFile>, ReportError> {
     Ok(vec![
         ("summary.csv".to_owned(), summary_csv::write(inputs)?),
+        ("comparisons.csv".to_owned(), comparisons_csv::write(inputs)?),
         ("trials.csv".to_owned(), trials_csv::write(inputs)?),
         ("intervals.csv".to_owned(), intervals_csv::write(inputs)?),
         ("gate.json".to_owned(), gate_json::write(inputs)?),

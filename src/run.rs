@@ -6,10 +6,12 @@ mod event;
 mod folder;
 mod hlog;
 mod manifest;
+mod schema;
 mod trial;
 
 pub use event::Event;
 pub use folder::{Folder, FolderError, LOCK, MANIFEST, Recorded, TRIALS, read, write_whole};
 pub use hlog::{LogError, LogInterval, log_intervals, write_log};
 pub use manifest::{CongestionChoice, Manifest, ManifestError};
-pub use trial::{Outcome, Trial};
+pub use schema::{json_schema_of, manifest_json_schema, trial_json_schema};
+pub use trial::{BusyCore, Outcome, Trial};

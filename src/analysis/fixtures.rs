@@ -162,6 +162,7 @@ pub(crate) fn throughput(block: u32, path: &str, megabytes_per_second: f64) -> T
                 steal: 0.2,
                 idle: 3.3,
             },
+            per_core: Vec::new(),
         }],
         ..trial(block, path, "tcp")
     }

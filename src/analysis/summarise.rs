@@ -4,8 +4,10 @@ use super::{
     CaseSummary, Row, Summary,
     figures::{self, points},
     oddities,
-    order_statistics::estimate,
-    pairs::{paired_ratios, smallest_difference, values},
+    order_statistics::{CONFIDENCE, LEAST_FOR_INTERVAL, estimate},
+    pairs::{
+        log_moments, log_ratio_interval, paired_differences, paired_ratios, smallest_difference, values,
+    },
     warnings,
 };
 use crate::{
@@ -144,6 +146,14 @@ fn rows(
         let ratios = base.map_or_else(Vec::new, |base| {
             values(&paired_ratios(base.points(metric), summary.points(metric)))
         });
+        let differences = base.map_or_else(Vec::new, |base| {
+            values(&paired_differences(base.points(metric), summary.points(metric)))
+        });
+        // Student's interval could be had of two blocks already; too few to know whether its assumption holds.
+        let student_ratio = log_moments(&ratios)
+            .zip(log_ratio_interval(&ratios, CONFIDENCE))
+            .filter(|_| ratios.len() >= LEAST_FOR_INTERVAL)
+            .map(|((mean, _), (low, high))| (mean.exp(), low, high));
         let reference = manifest
             .scenario
             .reference
@@ -161,6 +171,8 @@ fn rows(
             merged,
             relative_to: base.map(|base| base.path.clone()),
             relative: super::estimate(&ratios),
+            difference: super::estimate(&differences),
+            student_ratio,
             smallest_difference: smallest_difference(&ratios),
             reference,
             evidence,

@@ -44,6 +44,11 @@ pub struct Row {
     pub relative_to: Option<String>,
     /// The ratio to that path's figure, paired within blocks.
     pub relative: Option<Estimate>,
+    /// The difference from that path's figure, paired within blocks, in the metric's unit.
+    pub difference: Option<Estimate>,
+    /// The geometric mean of the paired ratios with Student's 95 % interval over their logarithms: parametric, and
+    /// named as such where it is shown; see [`super::log_ratio_interval`].
+    pub student_ratio: Option<(f64, f64, f64)>,
     /// The smallest difference from a ratio of 1 that so many blocks with this scatter would have shown, as a share
     /// (0.03: 3 % up or down); see [`super::smallest_difference`].
     pub smallest_difference: Option<f64>,

@@ -12,6 +12,7 @@ pub use crossing::{Leg, legs, nodes};
 
 use super::{DeviceRole, Observation, RawEvidence};
 use crate::scenario::{Encapsulation, Path};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt};
 
@@ -32,7 +33,7 @@ const STRAY_BYTES: u64 = 4096;
 const UNDERLAY_FACTOR: u64 = 3;
 
 /// The verdict over a path, from the best to the worst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EvidenceState {
     /// What was seen proves the expected encapsulation.
@@ -54,7 +55,7 @@ impl fmt::Display for EvidenceState {
 }
 
 /// A verdict with what led to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// The verdict.
     pub state: EvidenceState,

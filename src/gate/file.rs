@@ -1,6 +1,8 @@
 //! `gate.json`.
 
 use super::{GateReport, GateState, GateVerdict};
+use crate::run;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Why a `gate.json` could not be read.
@@ -14,12 +16,22 @@ pub enum GateFileError {
     Newer(u32),
 }
 
-/// The file's shape.
-#[derive(Clone, Serialize, Deserialize)]
+/// The JSON Schema (draft 2020-12) of `gate.json`, as indented text with a line break at its end.
+pub fn json_schema() -> String {
+    run::json_schema_of::<GateFile>(
+        "encapbench gate.json",
+        &format!("urn:encapbench:run:{}:gate", GateReport::FORMAT),
+    )
+}
+
+/// The verdicts of a run's gates.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub(super) struct GateFile {
+    /// The file's format: 1.
     format: u32,
     /// For those who read the file with a script; read back from the verdicts.
     state: GateState,
+    /// One for each gate, in the scenario's order.
     verdicts: Vec<GateVerdict>,
 }
 

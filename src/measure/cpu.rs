@@ -1,6 +1,7 @@
 //! CPU time of machines and processes.
 
 use crate::sys::{clock, usage};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fs, io};
 
@@ -8,7 +9,7 @@ use std::{fs, io};
 const STAT: &str = "/proc/stat";
 
 /// CPU time by what it was spent on, in seconds, over all cores (`/proc/stat`, proc(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CpuSeconds {
     /// User code, niced included.
     pub user: f64,
@@ -45,7 +46,7 @@ impl CpuSeconds {
 }
 
 /// CPU time of one machine over a trial. Places that share a machine share one of these.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MachineCpu {
     /// The machine: its kernel's boot id, since host names need not differ.
     pub machine: String,
@@ -55,6 +56,10 @@ pub struct MachineCpu {
     pub cores: u32,
     /// What the whole machine spent.
     pub cpu: CpuSeconds,
+    /// What each core spent, in the kernel's order: one core full of soft interrupts bounds a path however idle the
+    /// others are. Empty where cores came or went meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_core: Vec<CpuSeconds>,
 }
 
 /// Why CPU time could not be read.
@@ -74,12 +79,12 @@ pub enum CpuError {
 }
 
 /// What a machine's cores have done since it was booted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CpuReading {
     /// CPU time, in seconds.
     pub cpu: CpuSeconds,
-    /// Cores that are online.
-    pub cores: u32,
+    /// CPU time of each core that is online.
+    pub per_core: Vec<CpuSeconds>,
     /// When it was read, in nanoseconds of the monotonic clock.
     pub clock_ns: u64,
 }
@@ -90,8 +95,14 @@ impl CpuReading {
         MachineCpu {
             machine,
             seconds: self.clock_ns.saturating_sub(earlier.clock_ns) as f64 / 1e9,
-            cores: self.cores,
+            cores: self.per_core.len() as u32,
             cpu: self.cpu.since(&earlier.cpu),
+            per_core: if self.per_core.len() == earlier.per_core.len() {
+                let cores = self.per_core.iter().zip(&earlier.per_core);
+                cores.map(|(now, then)| rounded(now.since(then))).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 }
@@ -103,27 +114,51 @@ impl CpuReading {
 /// Where `/proc/stat` can't be read or isn't as proc(5) says.
 pub fn machine_cpu() -> Result<CpuReading, CpuError> {
     let text = fs::read_to_string(STAT).map_err(|source| CpuError::Read { file: STAT, source })?;
-    let (cpu, cores) = parse_stat(&text, rustix::param::clock_ticks_per_second())?;
+    let (cpu, per_core) = parse_stat(&text, rustix::param::clock_ticks_per_second())?;
     Ok(CpuReading {
         cpu,
-        cores,
+        per_core,
         clock_ns: clock::now(),
     })
 }
 
-/// Parses `/proc/stat`: CPU time over all cores, and how many cores are online. Fields that an old kernel doesn't have
-/// are 0; `guest` is part of `user` already.
+/// Ticks are 10 ms: more digits than microseconds are noise of the subtraction, and long in the trial log.
+fn rounded(seconds: CpuSeconds) -> CpuSeconds {
+    let round = |value: f64| (value * 1e6).round() / 1e6;
+    CpuSeconds {
+        user: round(seconds.user),
+        system: round(seconds.system),
+        irq: round(seconds.irq),
+        softirq: round(seconds.softirq),
+        steal: round(seconds.steal),
+        idle: round(seconds.idle),
+    }
+}
+
+/// Parses `/proc/stat`: CPU time over all cores, and of each core that is online. Fields that an old kernel doesn't
+/// have are 0; `guest` is part of `user` already.
 ///
 /// # Errors
-/// Where the line of all CPUs is missing or has what is no number.
-pub fn parse_stat(text: &str, ticks_per_second: u64) -> Result<(CpuSeconds, u32), CpuError> {
+/// Where the line of all CPUs is missing, or a line has what is no number.
+pub fn parse_stat(text: &str, ticks_per_second: u64) -> Result<(CpuSeconds, Vec<CpuSeconds>), CpuError> {
     let all = text
         .lines()
         .find_map(|line| line.strip_prefix("cpu "))
         .ok_or(CpuError::Stat("there is no line of all CPUs"))?;
+    let cores = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix("cpu")?;
+        let (number, times) = rest.split_once(' ')?;
+        (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(times)
+    });
+    let of = |times: &str| parse_times(times, ticks_per_second);
+    Ok((of(all)?, cores.map(of).collect::<Result<_, _>>()?))
+}
+
+/// The times of a line of `/proc/stat`.
+fn parse_times(times: &str, ticks_per_second: u64) -> Result<CpuSeconds, CpuError> {
     let mut seconds = [0.0; 8];
     let mut fields = 0;
-    for (slot, field) in seconds.iter_mut().zip(all.split_ascii_whitespace()) {
+    for (slot, field) in seconds.iter_mut().zip(times.split_ascii_whitespace()) {
         let ticks: u64 = field
             .parse()
             .map_err(|_| CpuError::Stat("a time is not a number"))?;
@@ -131,25 +166,17 @@ pub fn parse_stat(text: &str, ticks_per_second: u64) -> Result<(CpuSeconds, u32)
         fields += 1;
     }
     if fields < 4 {
-        return Err(CpuError::Stat("the line of all CPUs has no idle time"));
+        return Err(CpuError::Stat("a line of CPU time has no idle time"));
     }
     let [user, nice, system, idle, iowait, irq, softirq, steal] = seconds;
-    let cores = text
-        .lines()
-        .filter(|line| {
-            line.strip_prefix("cpu")
-                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-        })
-        .count();
-    let cpu = CpuSeconds {
+    Ok(CpuSeconds {
         user: user + nice,
         system,
         irq,
         softirq,
         steal,
         idle: idle + iowait,
-    };
-    Ok((cpu, cores as u32))
+    })
 }
 
 /// CPU time of this process, all its threads together, in seconds.
@@ -194,7 +221,9 @@ mod tests {
     #[test]
     fn every_field_has_its_place() {
         let (cpu, cores) = parse_stat(WHOLE, 100).unwrap();
-        assert_eq!(cores, 2);
+        assert_eq!(cores.len(), 2);
+        let sum: f64 = cores.iter().map(|core| core.idle).sum();
+        assert!(sum > 0.0 && sum <= cpu.idle + 0.02, "{sum} {cpu:?}");
         let expected = CpuSeconds {
             user: 4207.13,
             system: 1811.22,
@@ -209,9 +238,9 @@ mod tests {
 
     #[test]
     fn an_old_kernel_has_fewer_fields() {
-        let (cpu, cores) = parse_stat("cpu  100 0 200 300\ncpu0 100 0 200 300\n", 100).unwrap();
+        let (cpu, cores) = parse_stat("cpu  100 0 200 300\ncpu0 100 0 200 300\ncpufreq 1\n", 100).unwrap();
         assert_eq!((cpu.user, cpu.system, cpu.idle, cpu.steal), (1.0, 2.0, 3.0, 0.0));
-        assert_eq!(cores, 1);
+        assert_eq!(cores, [cpu]);
     }
 
     #[test]
@@ -239,6 +268,7 @@ mod tests {
             .unwrap()
             .since(&first, super::super::machine::boot_id());
         assert!(spent.seconds > 0.0 && spent.cores >= 1);
+        assert_eq!(spent.per_core.len(), spent.cores as usize);
         assert!(spent.cpu.busy() > 0.0, "{spent:?}");
         assert_eq!(spent.machine.len(), 36, "{}", spent.machine);
     }

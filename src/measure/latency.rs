@@ -5,6 +5,7 @@ use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer as _, V2Serializer},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The lowest value that is told from others, in nanoseconds.
@@ -128,6 +129,21 @@ impl LatencyHistogram {
     }
 }
 
+impl JsonSchema for LatencyHistogram {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LatencyHistogram".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "contentEncoding": "base64",
+            "pattern": "^[A-Za-z0-9+/]+=*$",
+            "description": "An HdrHistogram of nanoseconds from 1 to 60000000000, encoded as HdrHistogram V2 and then as base64. The V2 encoding compressed with DEFLATE, which the libraries' encode() functions write, is read too."
+        })
+    }
+}
+
 impl Serialize for LatencyHistogram {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.encode().map_err(serde::ser::Error::custom)?)
@@ -142,7 +158,7 @@ impl<'de> Deserialize<'de> for LatencyHistogram {
 }
 
 /// The result of a latency test.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyResult {
     /// Transactions that were completed in the measured time.
     pub transactions: u64,
@@ -161,8 +177,10 @@ pub struct LatencyResult {
     #[serde(default)]
     pub unanswered: u64,
     /// Bytes carried both ways, warm-up included.
+    #[serde(default)]
     pub total_bytes: u64,
     /// The address that the answering end saw the requests come from.
+    #[serde(default = "super::throughput::unspecified")]
     pub peer_address: std::net::IpAddr,
     /// Path MTU of the last connection in bytes, where the kernel tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,7 +189,9 @@ pub struct LatencyResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mss: Option<u32>,
     /// CPU time of this end's process during the test, in seconds: user.
+    #[serde(default)]
     pub process_user_seconds: f64,
     /// System part of it.
+    #[serde(default)]
     pub process_system_seconds: f64,
 }

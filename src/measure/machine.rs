@@ -16,7 +16,10 @@ pub fn kernel_release() -> String {
 }
 
 /// A machine, as a run's manifest keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(default)]
 pub struct Host {
     /// Its name.
     pub name: String,

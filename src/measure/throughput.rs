@@ -1,20 +1,29 @@
 //! The result of a throughput test.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The address of what was not seen.
+pub(super) const fn unspecified() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+}
 
 /// Which way a stream's data flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// From the iperf3 client to the server: along the path.
+    #[default]
     Forward,
     /// From the server to the client.
     Reverse,
 }
 
 /// What TCP_INFO said of a sending socket (tcp(7), linux/tcp.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TcpSample {
     /// Smoothed round trip time in microseconds.
     pub rtt_us: u32,
@@ -35,7 +44,7 @@ pub struct TcpSample {
 }
 
 /// Datagrams of one interval of a UDP stream, at one end.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct UdpSample {
     /// Datagrams sent; at the receiver, by how much the highest number seen has grown.
     pub packets: u64,
@@ -48,7 +57,7 @@ pub struct UdpSample {
 }
 
 /// Datagrams of a UDP stream over a test, warm-up excluded, put together from what both ends know.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct UdpResult {
     /// Datagrams that the sender sent; what the receiver expected where the sender has not told.
     pub packets: u64,
@@ -62,7 +71,7 @@ pub struct UdpResult {
 }
 
 /// One interval of one stream, at one end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// The interval's end, seconds since the test began to run (omit included).
     pub end: f64,
@@ -82,19 +91,23 @@ pub struct Sample {
 }
 
 /// One stream of a test, put together from what both ends know.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamResult {
     /// iperf3's stream id: 1, 3, 4, 5, ...
+    #[serde(default)]
     pub id: u32,
     /// Which way its data flowed.
+    #[serde(default)]
     pub direction: Direction,
     /// Bytes that the sender wrote, warm-up excluded.
+    #[serde(default)]
     pub sent_bytes: u64,
     /// Bytes that the receiver read, warm-up excluded: the truth about throughput.
     pub received_bytes: u64,
     /// Seconds over which `received_bytes` came.
     pub seconds: f64,
     /// Bytes carried with the warm-up, as this end counted them.
+    #[serde(default)]
     pub total_bytes: u64,
     /// Segments sent again, warm-up excluded; `None` where the sender can't tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,15 +116,18 @@ pub struct StreamResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpResult>,
     /// The local and the peer's address of the data connection at this end.
+    #[serde(default = "unspecified")]
     pub local_address: IpAddr,
     /// The peer's address as this end saw it: at the accepting end, the source address that arrived.
+    #[serde(default = "unspecified")]
     pub peer_address: IpAddr,
     /// This end's intervals.
+    #[serde(default)]
     pub samples: Vec<Sample>,
 }
 
 /// What a test was done with, so that numbers can be explained.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Techniques {
     /// How this end sent: `write`, `sendfile`, ... ; empty where it only received.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -120,6 +136,7 @@ pub struct Techniques {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub receive: String,
     /// Bytes a call.
+    #[serde(default)]
     pub length: u64,
     /// The congestion control that the socket reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,17 +144,21 @@ pub struct Techniques {
 }
 
 /// The result of a test, as one end has it after results were exchanged.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ThroughputResult {
     /// The streams, by id.
     pub streams: Vec<StreamResult>,
     /// Seconds measured, warm-up excluded.
+    #[serde(default)]
     pub seconds: f64,
     /// How it was done at this end.
+    #[serde(default)]
     pub techniques: Techniques,
     /// CPU time of this end's process during the test, in seconds: user and system.
+    #[serde(default)]
     pub process_user_seconds: f64,
     /// System part of it.
+    #[serde(default)]
     pub process_system_seconds: f64,
 }
 
@@ -203,7 +224,7 @@ impl ThroughputResult {
 }
 
 /// A test of a search for the highest rate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SearchStep {
     /// The rate that was asked for, in bits a second over all streams; `None`: unlimited.
     pub asked: Option<u64>,

@@ -90,6 +90,21 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
+/// The smallest difference that could have been shown, for people: `± 3.1 %`.
+pub(super) fn visible(share: f64) -> String {
+    let percent = share * 100.0;
+    format!("± {} %", fixed(percent, if percent < 10.0 { 1 } else { 0 }))
+}
+
+/// A difference for people, with its sign.
+pub(super) fn signed(text: String) -> String {
+    if text.starts_with('-') || text == UNKNOWN || text.bytes().all(|b| b == b'0' || b == b'.') {
+        text.replacen('-', "\u{2212}", 1)
+    } else {
+        format!("+{text}")
+    }
+}
+
 /// Bytes for people, in powers of 1000.
 pub(super) fn bytes(count: f64) -> String {
     for (name, scale) in [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {

@@ -446,6 +446,19 @@ fn trial(case: &Case, block: u32, position: u32, dice: &mut Dice) -> Trial {
                 steal: 0.01,
                 idle: (4.0 - busy).max(0.0),
             },
+            per_core: vec![
+                CpuSeconds {
+                    user: 0.02 * busy,
+                    softirq: 0.48 * busy,
+                    idle: (2.0 - 0.5 * busy).max(0.0),
+                    ..CpuSeconds::default()
+                },
+                CpuSeconds {
+                    system: 0.5 * busy,
+                    idle: (2.0 - 0.5 * busy).max(0.0),
+                    ..CpuSeconds::default()
+                },
+            ],
         }],
         evidence: raw,
         verdict,

@@ -52,7 +52,15 @@ pub(super) fn write(view: &View) -> String {
         );
         header(
             &mut out,
-            &["path", "MB/s:", "relative:", "reference:", "trials:", "evidence"],
+            &[
+                "path",
+                "MB/s:",
+                "relative:",
+                "visible from:",
+                "reference:",
+                "trials:",
+                "evidence",
+            ],
         );
         for line in &matrix.lines {
             let relative = match &line.relative {
@@ -70,6 +78,7 @@ pub(super) fn write(view: &View) -> String {
                     esc(&line.path),
                     figure(line.throughput.as_ref()),
                     relative,
+                    line.visible.clone().unwrap_or_default(),
                     line.reference.as_ref().map_or_else(String::new, |reference| {
                         reference.relative.as_ref().map_or_else(
                             || reference.text.clone(),
@@ -87,7 +96,8 @@ pub(super) fn write(view: &View) -> String {
         if let Some(base) = &matrix.relative_to {
             let _ = writeln!(
                 out,
-                "Relative: the ratio to {}, paired within each block.\n",
+                "Relative: the ratio to {}, paired within each block. Visible from: the smallest difference that this run \
+                 would have shown four times in five.\n",
                 esc(base)
             );
         }

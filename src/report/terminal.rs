@@ -17,6 +17,9 @@ const WIDE: usize = 96;
 /// Narrower than this nothing can be shown sensibly.
 const NARROWEST: usize = 60;
 
+/// Paths whose smallest visible difference is said below the matrix.
+const VISIBLE_SHOWN: usize = 6;
+
 /// A rule below the header, and nothing else.
 pub(super) const STYLE: TableStyle = TableStyle::new()
     .header_lines(ContentLineStyle::none())
@@ -274,6 +277,26 @@ fn write_matrix(page: &mut Page, matrix: &Matrix) {
         page.note(&format!(
             "relative: the ratio to {base}, paired within each block"
         ));
+        let visible: Vec<String> = matrix
+            .lines
+            .iter()
+            .filter_map(|line| Some(format!("{} {}", line.path, line.visible.as_ref()?)))
+            .collect();
+        let more = visible.len().saturating_sub(VISIBLE_SHOWN);
+        if let Some(shown) = visible
+            .get(..visible.len() - more)
+            .filter(|shown| !shown.is_empty())
+        {
+            page.note(&format!(
+                "smallest difference that this run would have shown four times in five: {}{}",
+                shown.join(", "),
+                if more > 0 {
+                    format!(", and {more} more in comparisons.csv")
+                } else {
+                    String::new()
+                }
+            ));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 const LEAST_BEYOND: f64 = 10.0;
 
 /// The columns.
-const COLUMNS: [&str; 33] = [
+const COLUMNS: [&str; 35] = [
     "block",
     "position",
     "case",
@@ -32,6 +32,8 @@ const COLUMNS: [&str; 33] = [
     "cpu_seconds",
     "cpu_softirq_seconds",
     "cpu_steal_seconds",
+    "busiest_core_share",
+    "busiest_core_softirq_share",
     "process_cpu_seconds",
     "path_mtu",
     "mss",
@@ -100,6 +102,7 @@ fn line(trial: &Trial, case: Option<&Case>) -> [String; COLUMNS.len()] {
             digits::fixed(trial.cpu.iter().map(|machine| of(&machine.cpu)).sum(), 4)
         }
     };
+    let busiest = trial.busiest_core();
     let processes: Vec<(f64, f64)> = [throughput, trial.sender.as_ref(), trial.load.as_ref()]
         .into_iter()
         .flatten()
@@ -147,6 +150,8 @@ fn line(trial: &Trial, case: Option<&Case>) -> [String; COLUMNS.len()] {
         cpu(&crate::measure::CpuSeconds::busy),
         cpu(&|cpu| cpu.softirq),
         cpu(&|cpu| cpu.steal),
+        share(busiest.map(|core| core.busy_share)),
+        share(busiest.map(|core| core.softirq_share)),
         process_cpu,
         connection(&|connection| connection.path_mtu),
         connection(&|connection| connection.mss),

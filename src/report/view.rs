@@ -71,6 +71,8 @@ pub(super) struct MatrixLine {
     /// Whether others are compared to this one.
     pub base: bool,
     pub relative: Option<Figure>,
+    /// The smallest difference from the base that the run could have shown.
+    pub visible: Option<String>,
     pub reference: Option<Reference>,
     pub evidence: String,
     /// Trials that don't count, in words; empty where there are none.
@@ -135,6 +137,19 @@ pub(super) struct LatencyTable {
     pub no_interval: Option<String>,
 }
 
+/// A figure of a case beside that of the path which others are compared to.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct ComparisonLine {
+    pub path: String,
+    pub workload: String,
+    pub metric: String,
+    pub base: Option<Figure>,
+    pub figure: Option<Figure>,
+    pub ratio: Option<Figure>,
+    pub difference: Option<Figure>,
+    pub visible: Option<String>,
+}
+
 /// What a path costs besides time.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct CostLine {
@@ -184,6 +199,9 @@ pub(super) struct View {
     pub what: String,
     pub matrices: Vec<Matrix>,
     pub latency: Vec<LatencyTable>,
+    /// The path that others are compared to.
+    pub relative_to: Option<String>,
+    pub comparisons: Vec<ComparisonLine>,
     pub cost: Vec<CostLine>,
     pub datagrams: Vec<DatagramLine>,
     pub gates: Vec<GateLine>,
@@ -371,6 +389,8 @@ impl View {
             ),
             matrices,
             latency,
+            relative_to: scenario.relative_to.as_deref().map(plain),
+            comparisons: comparisons(inputs),
             cost,
             datagrams,
             gates: inputs
@@ -395,6 +415,53 @@ impl View {
     }
 }
 
+/// Metrics that are compared in words; `comparisons.csv` has them all.
+const COMPARED: [Metric; 6] = [
+    Metric::Throughput,
+    Metric::CpuSecondsPerGb,
+    Metric::LatencyP50,
+    Metric::LatencyP99,
+    Metric::LatencyP99_9,
+    Metric::LoadThroughput,
+];
+
+fn comparisons(inputs: &Inputs<'_>) -> Vec<ComparisonLine> {
+    let summary = inputs.summary;
+    let estimates: BTreeMap<(&str, &str, Metric), &Estimate> = summary
+        .rows
+        .iter()
+        .filter_map(|row| {
+            let key = (row.path.as_str(), row.workload.as_str(), row.metric);
+            Some((key, row.estimate.as_ref()?))
+        })
+        .collect();
+    summary
+        .rows
+        .iter()
+        .filter(|row| COMPARED.contains(&row.metric))
+        .filter_map(|row| {
+            let base = row.relative_to.as_deref()?;
+            let difference = row.difference.as_ref()?;
+            let digits = |value: f64| digits::human(row.metric, value);
+            Some(ComparisonLine {
+                path: plain(&row.path),
+                workload: plain(&row.workload),
+                metric: format!("{} in {}", row.metric, row.metric.unit()),
+                base: estimates
+                    .get(&(base, row.workload.as_str(), row.metric))
+                    .map(|of| Figure::new(of, digits)),
+                figure: row.estimate.as_ref().map(|of| Figure::new(of, digits)),
+                ratio: row
+                    .relative
+                    .as_ref()
+                    .map(|of| Figure::new(of, digits::human_ratio)),
+                difference: Some(Figure::new(difference, |value| digits::signed(digits(value)))),
+                visible: row.smallest_difference.map(digits::visible),
+            })
+        })
+        .collect()
+}
+
 fn matrix<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case]) -> Matrix {
     let row = |case: &'a Case| index.rows.get(&(case.slug.as_str(), Metric::Throughput)).copied();
     let base = cases
@@ -417,6 +484,9 @@ fn matrix<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case]) -> Mat
             relative: row(case)
                 .and_then(|row| row.relative.as_ref())
                 .map(|relative| Figure::new(relative, digits::human_ratio)),
+            visible: row(case)
+                .and_then(|row| row.smallest_difference)
+                .map(digits::visible),
             reference: row(case).and_then(|row| row.reference).map(|value| Reference {
                 value,
                 text: digits::human(Metric::Throughput, value),

@@ -5,6 +5,7 @@ use crate::{
     scenario::{Case, Plan, Scenario},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,6 +15,18 @@ pub enum ManifestError {
     /// Not JSON of this shape.
     #[error("the manifest can't be read: {0}")]
     Parse(#[from] serde_json::Error),
+    /// The same, of a file that another encapbench wrote.
+    #[error(
+        "the manifest can't be read: {source}; encapbench {wrote} wrote it, this is {here}: use that version or a newer one"
+    )]
+    Other {
+        /// What wrote it.
+        wrote: String,
+        /// This version.
+        here: &'static str,
+        /// Why not.
+        source: serde_json::Error,
+    },
     /// Of a format that this version does not know.
     #[error("the manifest has format {found}, this encapbench reads up to {known}: use a newer one")]
     Newer {
@@ -25,28 +38,33 @@ pub enum ManifestError {
 }
 
 /// The congestion control that all workers use.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct CongestionChoice {
     /// What was wanted, the first best.
+    #[serde(default)]
     pub wanted: Vec<String>,
     /// What all workers could set.
+    #[serde(default)]
     pub used: Option<String>,
 }
 
 /// `manifest.json`. Written before the first trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// The run folder's format: [`Self::FORMAT`].
     pub format: u32,
     /// encapbench's version.
+    #[serde(default)]
     pub encapbench: String,
     /// When the run began.
     pub started: Timestamp,
     /// The command line, to do it again.
+    #[serde(default)]
     pub command: Vec<String>,
     /// The scenario as resolved, overrides applied.
     pub scenario: Scenario,
     /// The seed that the order of trials is drawn from (ChaCha8).
+    #[serde(default)]
     pub seed: u64,
     /// The cases, in the plan's order.
     pub cases: Vec<Case>,
@@ -54,8 +72,10 @@ pub struct Manifest {
     #[serde(default)]
     pub skipped_gates: BTreeMap<String, String>,
     /// The coordinator's machine.
+    #[serde(default)]
     pub host: Host,
     /// Congestion control.
+    #[serde(default)]
     pub congestion: CongestionChoice,
     /// What the fabric tells of itself: for the lab, whether it is rootless, and the sysctls that were set.
     #[serde(default)]
@@ -85,6 +105,8 @@ impl Manifest {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
+            #[serde(default)]
+            encapbench: String,
         }
         let head: Head = serde_json::from_str(text)?;
         if head.format > Self::FORMAT {
@@ -93,6 +115,17 @@ impl Manifest {
                 known: Self::FORMAT,
             });
         }
-        Ok(serde_json::from_str(text)?)
+        let here = env!("CARGO_PKG_VERSION");
+        serde_json::from_str(text).map_err(|source| {
+            if head.encapbench.is_empty() || head.encapbench == here {
+                ManifestError::Parse(source)
+            } else {
+                ManifestError::Other {
+                    wrote: head.encapbench,
+                    here,
+                    source,
+                }
+            }
+        })
     }
 }

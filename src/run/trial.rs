@@ -5,10 +5,11 @@ use crate::{
     measure::{LatencyResult, MachineCpu, SearchStep, ThroughputResult},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a trial ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum Outcome {
     /// It was measured to its end.
@@ -23,17 +24,19 @@ pub enum Outcome {
 }
 
 /// One measured run of one case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Trial {
     /// The block, from 1.
     pub block: u32,
-    /// The place in the block's order, from 1.
+    /// The place in the block's order, from 1; 0 where it is not known.
+    #[serde(default)]
     pub position: u32,
     /// The case's slug.
     pub case: String,
     /// When it began.
     pub started: Timestamp,
     /// How long it took, set-up included, in seconds.
+    #[serde(default)]
     pub seconds: f64,
     /// How it ended.
     pub outcome: Outcome,
@@ -56,12 +59,37 @@ pub struct Trial {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpu: Vec<MachineCpu>,
     /// What was seen of the path.
+    #[serde(default)]
     pub evidence: RawEvidence,
     /// The verdict over it.
     pub verdict: Verdict,
 }
 
+/// A core of a machine over a trial, by what it spent its time on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BusyCore {
+    /// The share of its time that it was busy: 0 to 1.
+    pub busy_share: f64,
+    /// The share of its time in soft interrupts, where most of network receive is done.
+    pub softirq_share: f64,
+}
+
 impl Trial {
+    /// The busiest core of all machines involved; `None` where cores were not looked at.
+    pub fn busiest_core(&self) -> Option<BusyCore> {
+        self.cpu
+            .iter()
+            .flat_map(|machine| &machine.per_core)
+            .filter_map(|core| {
+                let all = core.busy() + core.steal + core.idle;
+                (all > 0.0).then(|| BusyCore {
+                    busy_share: core.busy() / all,
+                    softirq_share: core.softirq / all,
+                })
+            })
+            .max_by(|a, b| a.busy_share.total_cmp(&b.busy_share))
+    }
+
     /// Whether it counts: measured, and not contradicted.
     pub fn is_valid(&self) -> bool {
         self.outcome == Outcome::Measured && self.verdict.state != EvidenceState::Contradicted
