@@ -8,6 +8,7 @@
 //! | `report.md` | a pull request or a chat |
 //! | `*.svg`, `*.png` | slides and pages, one question a chart |
 //! | `gate.json`, `junit.xml` | CI |
+//! | `metrics.prom` | Prometheus |
 //!
 //! The same data give the same bytes: every figure is rounded in `digits`, times are the run's, nothing depends on
 //! the machine, its locale or its time zone, and the charts' font is embedded.
@@ -22,6 +23,7 @@ mod intervals_csv;
 mod junit;
 mod labels;
 mod markdown;
+mod openmetrics;
 mod summary_csv;
 mod terminal;
 mod trials_csv;
@@ -118,6 +120,7 @@ fn documents(inputs: &Inputs<'_>, view: &View, charts: &[Chart]) -> Result<Vec<R
         ("intervals.csv".to_owned(), intervals_csv::write(inputs)?),
         ("gate.json".to_owned(), gate_json::write(inputs)?),
         ("junit.xml".to_owned(), junit::write(inputs)?),
+        ("metrics.prom".to_owned(), openmetrics::write(inputs).into_bytes()),
         ("report.md".to_owned(), markdown::write(view).into_bytes()),
         ("report.html".to_owned(), html::write(view, charts)?.into_bytes()),
     ])

@@ -93,15 +93,15 @@ pub(super) fn percent(share: f64) -> String {
 /// The smallest difference that could have been shown, for people: `± 3.1 %`.
 pub(super) fn visible(share: f64) -> String {
     let percent = share * 100.0;
-    format!("± {} %", fixed(percent, if percent < 10.0 { 1 } else { 0 }))
+    format!("± {} %", fixed(percent, usize::from(percent < 10.0)))
 }
 
 /// A difference for people, with its sign.
-pub(super) fn signed(text: String) -> String {
-    if text.starts_with('-') || text == UNKNOWN || text.bytes().all(|b| b == b'0' || b == b'.') {
-        text.replacen('-', "\u{2212}", 1)
-    } else {
-        format!("+{text}")
+pub(super) fn signed(text: &str) -> String {
+    match text.strip_prefix('-') {
+        Some(below) => format!("\u{2212}{below}"),
+        None if text == UNKNOWN || text.bytes().all(|b| b == b'0' || b == b'.') => text.to_owned(),
+        None => format!("+{text}"),
     }
 }
 

@@ -455,7 +455,7 @@ fn comparisons(inputs: &Inputs<'_>) -> Vec<ComparisonLine> {
                     .relative
                     .as_ref()
                     .map(|of| Figure::new(of, digits::human_ratio)),
-                difference: Some(Figure::new(difference, |value| digits::signed(digits(value)))),
+                difference: Some(Figure::new(difference, |value| digits::signed(&digits(value)))),
                 visible: row.smallest_difference.map(digits::visible),
             })
         })
