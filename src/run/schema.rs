@@ -28,3 +28,26 @@ pub fn json_schema_of<T: JsonSchema>(title: &str, id: &str) -> String {
     schema.insert("title".to_owned(), title.into());
     format!("{:#}\n", schema.to_value())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{manifest_json_schema, trial_json_schema};
+    use std::{fs, path::Path};
+
+    #[test]
+    fn the_checked_in_schemas_are_fresh() {
+        for (file, fresh) in [
+            ("manifest", manifest_json_schema()),
+            ("trial", trial_json_schema()),
+            ("gate", crate::gate::json_schema()),
+        ] {
+            let name = format!("schema/run-{file}.schema.json");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&name);
+            let checked_in = fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                checked_in == fresh,
+                "{name} is stale; make it again: cargo run -- schema --run {file} > {name}"
+            );
+        }
+    }
+}
