@@ -6,13 +6,14 @@
 
 mod door;
 mod lobby;
+mod roster;
 mod test;
 mod watch;
 
 use super::{
     link::{self, ControlLink},
-    session::{TestEvent, TestOutcome, canonical},
-    wire::{Cookie, ErrorCode, Parameters, State, json::Json, server::Failure, server::Patience},
+    session::{TestEvent, TestOutcome},
+    wire::{Cookie, ErrorCode, Parameters, json::Json, server::Failure, server::Patience},
 };
 use crate::{
     sys::{event::Event, stop::Stop},
@@ -20,6 +21,7 @@ use crate::{
 };
 use door::Gate;
 use lobby::{Lobby, Stranger};
+use roster::{Room, Roster, Stage};
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
@@ -27,7 +29,11 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -93,7 +99,8 @@ pub struct ServerOptions {
     pub data_patience: Option<Duration>,
     /// What others have a say in.
     pub hooks: Option<Hooks>,
-    /// Strangers at once; when more come, the one that has waited longest is dropped.
+    /// Strangers at once, and tests that have not sent their parameters; when more come, the one that has waited longest
+    /// is dropped.
     pub strangers: usize,
     /// Whether an unspecified IPv6 address takes IPv6 alone.
     pub only_v6: bool,
@@ -237,6 +244,20 @@ pub struct Server {
     options: ServerOptions,
 }
 
+/// A test's thread, and how to tell it that it has to make room.
+struct Worker {
+    thread: thread::JoinHandle<()>,
+    dismissed: Arc<AtomicBool>,
+    wake: Arc<Event>,
+}
+
+impl Worker {
+    fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+        self.wake.raise();
+    }
+}
+
 /// What test threads tell the accept loop.
 enum Note {
     Event(ServerEvent),
@@ -300,50 +321,87 @@ impl Server {
         let mut lobby = Lobby::new(self.options.cookie_patience, self.options.strangers);
         // Ends the tests when we end, also where that is after one test.
         let end = Stop::new().map_err(system("make a stop token"))?;
-        let mut threads = HashMap::new();
+        let mut tests: Roster<Worker> = Roster::new(self.options.tests, self.options.strangers);
         let mut begun = false;
         loop {
             wake.clear();
             for note in inbox.try_iter() {
                 match note {
-                    Note::Event(event) => on_event(event),
+                    Note::Event(event) => {
+                        let now = Instant::now();
+                        match &event {
+                            ServerEvent::Accepted { cookie, .. } => {
+                                tests.advance(cookie, Stage::Accepted, now);
+                            }
+                            ServerEvent::Test {
+                                cookie,
+                                event: TestEvent::Running(_),
+                            } => tests.advance(cookie, Stage::Running, now),
+                            _ => {}
+                        }
+                        on_event(event);
+                    }
                     Note::Begun => begun = true,
                     Note::Over(cookie, report) => {
-                        if let Some(thread) = threads.remove(&cookie) {
-                            join(thread);
+                        if let Some(worker) = tests.remove(&cookie) {
+                            join(worker.thread);
                         }
                         on_event(ServerEvent::Finished(report));
                     }
                 }
             }
-            if stop.is_stopped() || self.options.one_test && begun && threads.is_empty() {
+            if stop.is_stopped() || self.options.one_test && begun && tests.is_empty() {
                 break;
             }
             self.wait(&lobby, &wake, stop);
-            lobby.accept(&self.listener);
+            if !lobby.accept(&self.listener)
+                && let Some(cookie) = tests.oldest(Stage::Asked)
+                && let Some(worker) = tests.dismiss(&cookie)
+            {
+                worker.dismiss();
+            }
             for stranger in lobby.settle(Instant::now()) {
                 match stranger {
                     Stranger::Gone(peer, reason) => on_event(ServerEvent::Rejected { peer, reason }),
                     Stranger::Known { socket, peer, cookie } => {
+                        let mut refuse = |socket| {
+                            lobby.refuse(socket);
+                            on_event(ServerEvent::Rejected {
+                                peer,
+                                reason: Rejection::Busy,
+                            });
+                        };
                         let arrivals = lock(&waiting).get(&cookie).cloned();
                         if let Some(arrivals) = arrivals {
                             // A test that waits for no more streams refuses it.
                             if let Err(socket) = arrivals.push(socket) {
-                                refuse(socket, peer, on_event);
+                                refuse(socket);
                             }
                             continue;
                         }
                         let unwanted = self.options.cookie.is_some_and(|wanted| wanted != cookie)
                             || self.options.one_test && begun
-                            || threads.contains_key(&cookie)
-                            || threads.len() >= self.options.tests;
-                        if unwanted {
-                            refuse(socket, peer, on_event);
-                            continue;
+                            || tests.contains(&cookie);
+                        let room = if unwanted {
+                            Room::None
+                        } else {
+                            tests.room(Instant::now())
+                        };
+                        match room {
+                            Room::None => {
+                                refuse(socket);
+                                continue;
+                            }
+                            Room::After(other) => {
+                                if let Some(worker) = tests.dismiss(&other) {
+                                    worker.dismiss();
+                                }
+                            }
+                            Room::Here => {}
                         }
                         match self.admit(socket, peer, cookie, &waiting, &gate, &notes, &wake, &end) {
-                            Ok(thread) => {
-                                threads.insert(cookie, thread);
+                            Ok(worker) => {
+                                tests.insert(cookie, worker, Instant::now());
                                 on_event(ServerEvent::Admitted { cookie, peer });
                             }
                             Err(error) => {
@@ -359,8 +417,8 @@ impl Server {
             }
         }
         end.stop();
-        for (_, thread) in threads.drain() {
-            join(thread);
+        for worker in tests.drain() {
+            join(worker.thread);
         }
         for note in inbox.try_iter() {
             match note {
@@ -397,7 +455,9 @@ impl Server {
         notes: &mpsc::Sender<Note>,
         wake: &Arc<Event>,
         end: &Stop,
-    ) -> io::Result<thread::JoinHandle<()>> {
+    ) -> io::Result<Worker> {
+        let test_wake = Arc::new(Event::new()?);
+        let dismissed = Arc::new(AtomicBool::new(false));
         let test = test::Test {
             link: ControlLink::new(socket)?,
             peer,
@@ -410,10 +470,17 @@ impl Server {
             notes: notes.clone(),
             wake_server: Arc::clone(wake),
             stop: end.clone(),
+            wake: Arc::clone(&test_wake),
+            dismissed: Arc::clone(&dismissed),
         };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("iperf3-test".to_owned())
-            .spawn(move || test.run())
+            .spawn(move || test.run())?;
+        Ok(Worker {
+            thread,
+            dismissed,
+            wake: test_wake,
+        })
     }
 }
 
@@ -426,26 +493,4 @@ fn join(thread: thread::JoinHandle<()>) {
 fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<Cookie, Arc<Arrivals>>> {
     // The map is whole whatever thread died while holding it.
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Tells a connection that we are busy, in a thread of its own so that a slow reader holds nobody up.
-fn refuse(socket: Socket, peer: SocketAddr, on_event: &mut dyn FnMut(ServerEvent)) {
-    on_event(ServerEvent::Rejected {
-        peer: canonical(peer),
-        reason: Rejection::Busy,
-    });
-    let say = move || {
-        if let Ok(link) = ControlLink::new(socket)
-            && link.send(&[State::AccessDenied.byte()]).is_ok()
-        {
-            link.close_gently(GOODBYE);
-        }
-    };
-    // Without a thread the connection is simply closed.
-    if let Err(error) = thread::Builder::new()
-        .name("iperf3-refusal".to_owned())
-        .spawn(say)
-    {
-        tracing::warn!(%error, "failed to refuse a connection politely");
-    }
 }

@@ -34,8 +34,8 @@ const CONNECT: Duration = Duration::from_secs(130);
 pub(super) fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Stopped> {
     let credentials = credentials(options, err)?;
     let mut printer = Printer::new(options, out, err);
-    printer.extras.title.clone_from(&options.title);
-    printer.extras.extra_data.clone_from(&options.extra_data);
+    printer.page().extras.title.clone_from(&options.title);
+    printer.page().extras.extra_data.clone_from(&options.extra_data);
     if options.verbose {
         printer.lines(&text::version(&system_info()));
     }
@@ -184,14 +184,9 @@ fn done(printer: &mut Printer<'_>, outcome: &TestOutcome) {
                 printer.lines(&[format!("\nServer JSON output:\n{output}")]);
             }
         } else {
-            printer
-                .extras
-                .server_output_text
-                .clone_from(&peer.server_output_text);
-            printer
-                .extras
-                .server_output_json
-                .clone_from(&peer.server_output_json);
+            let extras = &mut printer.page().extras;
+            extras.server_output_text.clone_from(&peer.server_output_text);
+            extras.server_output_json.clone_from(&peer.server_output_json);
         }
     }
     printer.lines(&[String::new(), "iperf Done.".to_owned()]);

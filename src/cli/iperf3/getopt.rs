@@ -17,6 +17,8 @@ pub(super) struct Spec<Id> {
     pub(super) long: &'static str,
     pub(super) short: Option<char>,
     pub(super) takes: Takes,
+    /// Whether its long name must be written in full.
+    pub(super) whole: bool,
 }
 
 /// Reads arguments. Operands are passed over, as iperf3 does.
@@ -81,7 +83,10 @@ fn find<'a, Id: Copy + PartialEq>(specs: &'a [Spec<Id>], name: &str) -> Result<&
     if let Some(spec) = specs.iter().find(|spec| spec.long == name) {
         return Ok(spec);
     }
-    let matches: Vec<_> = specs.iter().filter(|spec| spec.long.starts_with(name)).collect();
+    let matches: Vec<_> = specs
+        .iter()
+        .filter(|spec| spec.long.starts_with(name) && !spec.whole)
+        .collect();
     match matches.as_slice() {
         [] => Err(format!("unrecognized option '--{name}'")),
         // Two names of one option are no ambiguity.
@@ -106,30 +111,35 @@ mod tests {
             long: "bitrate",
             short: Some('b'),
             takes: Takes::Value,
+            whole: false,
         },
         Spec {
             id: 0,
             long: "bandwidth",
             short: None,
             takes: Takes::Value,
+            whole: false,
         },
         Spec {
             id: 1,
             long: "reverse",
             short: Some('R'),
             takes: Takes::Nothing,
+            whole: false,
         },
         Spec {
             id: 2,
             long: "timestamps",
             short: None,
             takes: Takes::MayTake,
+            whole: false,
         },
         Spec {
             id: 3,
             long: "bidir",
             short: None,
             takes: Takes::Nothing,
+            whole: false,
         },
     ];
 

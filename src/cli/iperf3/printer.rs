@@ -1,4 +1,6 @@
 //! Where output goes, and what is put before each line.
+//!
+//! A server that serves many tests has a page for each, and turns to it before it says something of that test.
 
 use super::options::{Form, Options};
 use crate::iperf3::{
@@ -25,7 +27,12 @@ pub(super) struct Printer<'a> {
     /// Errors go to the log file too.
     to_file: bool,
     flush: bool,
-    /// The test's parts so far.
+    page: Page,
+}
+
+/// What was said of one test so far.
+#[derive(Debug, Default)]
+pub(super) struct Page {
     start: Option<StartView>,
     intervals: Vec<Json>,
     printed_interval: bool,
@@ -33,6 +40,8 @@ pub(super) struct Printer<'a> {
     error: Option<String>,
     /// What the client's user wants in the document.
     pub(super) extras: Extras,
+    /// Whose test it is, where that must be told because others run beside it.
+    pub(super) whose: Option<String>,
 }
 
 impl<'a> Printer<'a> {
@@ -48,13 +57,18 @@ impl<'a> Printer<'a> {
             side: options.side,
             to_file: options.logfile.is_some(),
             flush: options.forceflush || options.logfile.is_some(),
-            start: None,
-            intervals: Vec::new(),
-            printed_interval: false,
-            end: None,
-            error: None,
-            extras: Extras::default(),
+            page: Page::default(),
         }
+    }
+
+    /// The page that is open.
+    pub(super) const fn page(&mut self) -> &mut Page {
+        &mut self.page
+    }
+
+    /// Opens a page, for the one that was open.
+    pub(super) const fn turn_to(&mut self, page: Page) -> Page {
+        std::mem::replace(&mut self.page, page)
     }
 
     pub(super) const fn form(&self) -> Form {
@@ -62,7 +76,7 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) const fn has_started(&self) -> bool {
-        self.start.is_some()
+        self.page.start.is_some()
     }
 
     fn prefix(&self) -> String {
@@ -70,6 +84,10 @@ impl<'a> Printer<'a> {
         if let Some(title) = self.title.as_ref().filter(|_| self.side == Side::Client) {
             prefix += title;
             prefix += ":  ";
+        }
+        if let Some(whose) = &self.page.whose {
+            prefix += whose;
+            prefix += ": ";
         }
         prefix
     }
@@ -96,27 +114,35 @@ impl<'a> Printer<'a> {
 
     fn event(&mut self, name: &str, data: Json) {
         if self.form == Form::JsonStream {
-            self.raw(&json::event(name, data));
+            let line = json::event(name, data, self.page.whose.as_deref());
+            self.raw(&line);
         }
     }
 
     pub(super) fn start(&mut self, start: &StartView) {
         self.lines(&text::start(start, self.style));
         self.event("start", json::start(start));
-        self.start = Some(start.clone());
+        self.page.start = Some(start.clone());
     }
 
     pub(super) fn interval(&mut self, view: &IntervalView) {
-        let Some(start) = self.start.clone() else { return };
-        self.lines(&text::interval(&start, view, !self.printed_interval, self.style));
-        self.printed_interval = true;
+        let Some(start) = self.page.start.clone() else {
+            return;
+        };
+        self.lines(&text::interval(
+            &start,
+            view,
+            !self.page.printed_interval,
+            self.style,
+        ));
+        self.page.printed_interval = true;
         match self.form {
             Form::Text => {}
-            Form::Json => self.intervals.push(json::interval(&start, view)),
+            Form::Json => self.page.intervals.push(json::interval(&start, view)),
             Form::JsonStream => {
                 let interval = json::interval(&start, view);
                 if self.full_output {
-                    self.intervals.push(interval.clone());
+                    self.page.intervals.push(interval.clone());
                 }
                 self.event("interval", interval);
             }
@@ -124,36 +150,45 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) fn end(&mut self, end: &EndView) {
-        let Some(start) = self.start.clone() else { return };
+        let Some(start) = self.page.start.clone() else {
+            return;
+        };
         self.lines(&text::summary(&start, end, self.style));
-        self.end = Some(json::end(&start, end));
+        self.page.end = Some(json::end(&start, end));
     }
 
     /// An error of the test: to stderr or the log file, or into the document. `text` is what follows `iperf3: `.
     pub(super) fn error(&mut self, text: &str) {
         if self.form == Form::Text {
-            let prefix = self.timestamps.as_deref().map(stamp).unwrap_or_default();
-            let line = format!("{prefix}iperf3: {text}");
-            let _ = if self.to_file {
-                writeln!(self.out, "{line}")
-            } else {
-                writeln!(self.err, "{line}")
-            };
+            self.aside(text);
             return;
         }
-        self.error = Some(text.strip_prefix("error - ").unwrap_or(text).to_owned());
+        self.page.error = Some(text.strip_prefix("error - ").unwrap_or(text).to_owned());
+    }
+
+    /// What is of no test: to stderr or the log file in every form. `text` is what follows `iperf3: `.
+    pub(super) fn aside(&mut self, text: &str) {
+        let stamp = self.timestamps.as_deref().map(stamp).unwrap_or_default();
+        let whose = self.page.whose.as_ref().map(|whose| format!("{whose}: "));
+        let line = format!("{stamp}{}iperf3: {text}", whose.unwrap_or_default());
+        // A log file of JSON has nothing else in it.
+        let _ = if self.to_file && self.form == Form::Text {
+            writeln!(self.out, "{line}")
+        } else {
+            writeln!(self.err, "{line}")
+        };
     }
 
     /// Ends a test: the document, or the last events. Ready for the next test then.
     pub(super) fn finish(&mut self) {
         let extras = Extras {
-            error: self.error.take(),
-            ..std::mem::take(&mut self.extras)
+            error: self.page.error.take(),
+            ..std::mem::take(&mut self.page.extras)
         };
-        let end = self.end.take();
-        let intervals = std::mem::take(&mut self.intervals);
-        let start = self.start.take();
-        self.printed_interval = false;
+        let end = self.page.end.take();
+        let intervals = std::mem::take(&mut self.page.intervals);
+        let start = self.page.start.take();
+        self.page.printed_interval = false;
         if self.form == Form::JsonStream {
             if let Some(error) = &extras.error {
                 self.event("error", Json::String(error.clone()));

@@ -43,11 +43,13 @@ pub fn document(start: Json, intervals: Vec<Json>, end: Option<Json>, extras: &E
     object.build()
 }
 
-/// One line of `--json-stream`, without its newline.
-pub fn event(name: &str, data: Json) -> String {
+/// One line of `--json-stream`, without its newline. `test` is told beside stock's keys by a server that serves several
+/// tests at once.
+pub fn event(name: &str, data: Json, test: Option<&str>) -> String {
     let mut object = ObjectBuilder::default();
     object.string("event", Some(name));
     object.put("data", data);
+    object.string("test", test);
     pretty::compact(&object.build())
 }
 

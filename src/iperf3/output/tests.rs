@@ -242,11 +242,11 @@ fn same_number(ours: &str, expected: &str) -> bool {
 #[test]
 fn json_stream_lines_are_compact() {
     assert_eq!(
-        json::event("error", Json::String("busy".into())),
+        json::event("error", Json::String("busy".into()), None),
         r#"{"event":"error","data":"busy"}"#
     );
     assert_eq!(
-        json::event("end", Json::Object(Vec::new())),
+        json::event("end", Json::Object(Vec::new()), None),
         r#"{"event":"end","data":{}}"#
     );
     assert_eq!(

@@ -26,7 +26,11 @@ use socket2::Socket;
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -47,6 +51,10 @@ pub(super) struct Test {
     pub(super) notes: mpsc::Sender<Note>,
     pub(super) wake_server: Arc<Event>,
     pub(super) stop: Stop,
+    /// Raised whenever there is something to look at.
+    pub(super) wake: Arc<Event>,
+    /// Whether it has to make room, unless its data flows already.
+    pub(super) dismissed: Arc<AtomicBool>,
 }
 
 enum Ended {
@@ -66,10 +74,7 @@ impl Test {
             Arc::clone(&self.wake_server),
         );
         let peer = self.peer;
-        let outcome = match Event::new() {
-            Ok(event) => self.run_with(Arc::new(event)),
-            Err(error) => Err(TestError::System("make an event", error)),
-        };
+        let outcome = self.run_with();
         lock(&waiting).remove(&cookie);
         gate.leave(cookie);
         // The accept loop outlives its tests.
@@ -84,7 +89,7 @@ impl Test {
         wake.raise();
     }
 
-    fn run_with(self, wake: Arc<Event>) -> Result<TestOutcome, TestError> {
+    fn run_with(self) -> Result<TestOutcome, TestError> {
         let local = self
             .link
             .socket()
@@ -105,7 +110,7 @@ impl Test {
             peer: None,
             interrupted: false,
             broken: None,
-            wake,
+            wake: Arc::clone(&self.wake),
             watch: Watch::new(self.options.rate_limit, self.options.data_patience),
             control,
             test: self,
@@ -230,6 +235,15 @@ impl Run {
                 self.interrupted = true;
                 self.finish_session();
                 self.machine.handle(self.now(), Input::Interrupt);
+                continue;
+            }
+            let waits = matches!(
+                self.machine.phase(),
+                Phase::Parameters | Phase::Preparing | Phase::Accepting
+            );
+            if waits && self.test.dismissed.load(Ordering::Acquire) {
+                let code = ErrorCode::new(ErrorCode::ACCESS_DENIED);
+                self.machine.handle(self.now(), Input::Refuse(code));
                 continue;
             }
             match self.machine.phase() {
