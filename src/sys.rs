@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod event;
+pub mod flow_label;
 pub mod fork;
 pub mod namespace;
 pub mod socket;

@@ -63,6 +63,8 @@ pub struct ClientOptions {
     /// Ask again where the answer to the opening of a UDP stream does not come. Only for servers of ours: a stock one
     /// takes the second for another stream, or for data.
     pub ask_again: bool,
+    /// A test in which we receive is given up when nothing comes for so long.
+    pub data_patience: Option<Duration>,
 }
 
 impl ClientOptions {
@@ -79,6 +81,7 @@ impl ClientOptions {
             patience: Duration::from_secs(10),
             cookie: None,
             ask_again: false,
+            data_patience: None,
         }
     }
 }
@@ -108,6 +111,7 @@ pub fn run(
     };
     let socket = link::connect(
         options.address,
+        socket2::Protocol::TCP,
         options.bind.map(|ip| SocketAddr::new(ip, 0)),
         options.connect_timeout,
         stop,
@@ -139,6 +143,7 @@ pub fn run(
         peer: None,
         interrupted: false,
         broken: None,
+        heard: (Instant::now(), 0),
     };
     let ended = run.drive(on_event);
     if let Some(session) = &mut run.session {
@@ -165,8 +170,9 @@ pub fn run(
         }
         Ended::Failed(mut error) => {
             run.link.close_gently(Duration::ZERO);
-            if let ClientError::Protocol { measured, .. } | ClientError::StreamBroken { measured, .. } =
-                &mut error
+            if let ClientError::Protocol { measured, .. }
+            | ClientError::StreamBroken { measured, .. }
+            | ClientError::NoData { measured, .. } = &mut error
             {
                 *measured = run_outcome(
                     &mut run.session,
@@ -223,6 +229,8 @@ struct Run<'a> {
     peer: Option<Results>,
     interrupted: bool,
     broken: Option<(Instant, u32, End)>,
+    /// When data last came, and how much there was then.
+    heard: (Instant, u64),
 }
 
 impl Run<'_> {
@@ -255,10 +263,33 @@ impl Run<'_> {
                     measured: None,
                 });
             }
+            if let Some(left) = self.patience_left()
+                && left.is_zero()
+            {
+                return Ended::Failed(ClientError::NoData {
+                    address: self.options.address,
+                    after: self.options.data_patience.unwrap_or_default(),
+                    measured: None,
+                });
+            }
             link::wait_for(&self.link, &self.wake, Some(self.stop), self.timeout());
             self.wake.clear();
             self.listen();
         }
+    }
+
+    /// How long data may still stay away.
+    fn patience_left(&mut self) -> Option<Duration> {
+        let patience = self.options.data_patience?;
+        let session = self.session.as_ref().filter(|session| session.receives())?;
+        if self.machine.phase() != Phase::Running {
+            return None;
+        }
+        let received = session.received();
+        if received != self.heard.1 {
+            self.heard = (Instant::now(), received);
+        }
+        Some(patience.saturating_sub(self.heard.0.elapsed()))
     }
 
     /// Looks after the running test; true if the machine has something new to do.
@@ -297,6 +328,9 @@ impl Run<'_> {
         let mut at_most = |time: Duration| timeout = Some(timeout.map_or(time, |timeout| timeout.min(time)));
         if let (Some(session), Phase::Running) = (&self.session, self.machine.phase()) {
             at_most(session.due_in());
+            if let Some(patience) = self.options.data_patience.filter(|_| session.receives()) {
+                at_most(patience.saturating_sub(self.heard.0.elapsed()));
+            }
             if let Finish::After(duration) = self.options.test.finish
                 && let Some(left) = session.ends_in(duration)
             {
@@ -364,6 +398,7 @@ impl Run<'_> {
                 ) {
                     Ok(session) => {
                         tell(session.running_event());
+                        self.heard = (Instant::now(), 0);
                         self.session = Some(session);
                     }
                     Err(error) => {

@@ -1,7 +1,10 @@
 //! Sockets of both roles: the control connection with a deadline on everything, and options of data sockets.
 
 use super::wire::{ErrorCode, Parameters};
-use crate::sys::{event::Event, socket::set_max_pacing_rate, stop::Stop, udp::set_dont_fragment};
+use crate::sys::{
+    event::Event, flow_label::lease_flow_label, socket::set_max_pacing_rate, stop::Stop,
+    udp::set_dont_fragment,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -9,7 +12,7 @@ use rustix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Shutdown, SocketAddr, UdpSocket},
+    net::{Shutdown, SocketAddr, SocketAddrV6, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -150,6 +153,9 @@ pub enum ConnectError {
     /// The stop token was used meanwhile.
     #[error("interrupted while connecting to {0}")]
     Interrupted(SocketAddr),
+    /// The kernel has no such transport.
+    #[error("this kernel has no {0}: {1}")]
+    NoTransport(&'static str, &'static str),
     /// A wanted socket option was refused.
     #[error("failed to set {option} on a socket to {address}")]
     Option {
@@ -185,6 +191,10 @@ pub struct SocketOptions {
     /// Keepalive of the control connection: seconds until the first probe, seconds between them, how many; the
     /// system's where 0.
     pub keepalive: Option<(u32, u32, u32)>,
+    /// Data connections over multipath TCP (RFC 8684).
+    pub mptcp: bool,
+    /// The IPv6 flow label of data connections, 1 to 0xfffff.
+    pub flow_label: Option<u32>,
 }
 
 impl SocketOptions {
@@ -202,10 +212,8 @@ impl SocketOptions {
                 .bind_device(Some(device.as_bytes()))
                 .map_err(refused(format!("SO_BINDTODEVICE {device}")))?;
         }
-        if let Some(timeout) = self.user_timeout.filter(|_| tcp) {
-            socket
-                .set_tcp_user_timeout(Some(timeout))
-                .map_err(refused(format!("TCP_USER_TIMEOUT {} ms", timeout.as_millis())))?;
+        if tcp {
+            self.set_user_timeout(socket, address)?;
         }
         Ok(())
     }
@@ -213,6 +221,66 @@ impl SocketOptions {
     /// Sets what is for the control connection alone.
     pub(super) fn set_control(&self, socket: &Socket, address: SocketAddr) -> Result<(), ConnectError> {
         self.set(socket, address, true)?;
+        self.keep_alive(socket, address)
+    }
+
+    /// An address to connect a data connection to: with the flow label where there is one.
+    pub(super) fn target(&self, address: SocketAddr) -> SocketAddr {
+        match (address, self.flow_label) {
+            (SocketAddr::V6(v6), Some(label)) => {
+                SocketAddrV6::new(*v6.ip(), v6.port(), label.to_be(), v6.scope_id()).into()
+            }
+            _ => address,
+        }
+    }
+
+    /// The transport of a TCP data connection.
+    pub(super) const fn protocol(&self) -> Protocol {
+        if self.mptcp {
+            Protocol::MPTCP
+        } else {
+            Protocol::TCP
+        }
+    }
+
+    /// Leases the flow label, where there is one.
+    pub(super) fn set_flow_label(&self, socket: &Socket, address: SocketAddr) -> Result<(), ConnectError> {
+        let Some(label) = self.flow_label else {
+            return Ok(());
+        };
+        let leased = match address {
+            SocketAddr::V6(v6) => lease_flow_label(socket, *v6.ip(), label),
+            SocketAddr::V4(_) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        leased.map_err(|source| ConnectError::Option {
+            address,
+            option: format!("IPV6_FLOWLABEL {label:#x}"),
+            source,
+        })
+    }
+
+    /// Sets on an accepted control connection what its listener didn't hand down.
+    pub(super) fn set_accepted(&self, socket: &Socket, peer: SocketAddr) -> Result<(), ConnectError> {
+        self.set_user_timeout(socket, peer)?;
+        self.keep_alive(socket, peer)
+    }
+
+    /// Sets how long what was sent may stay without an answer.
+    pub(super) fn set_user_timeout(&self, socket: &Socket, address: SocketAddr) -> Result<(), ConnectError> {
+        let Some(timeout) = self.user_timeout else {
+            return Ok(());
+        };
+        socket
+            .set_tcp_user_timeout(Some(timeout))
+            .map_err(|source| ConnectError::Option {
+                address,
+                option: format!("TCP_USER_TIMEOUT {} ms", timeout.as_millis()),
+                source,
+            })
+    }
+
+    /// Sets keepalive.
+    pub(super) fn keep_alive(&self, socket: &Socket, address: SocketAddr) -> Result<(), ConnectError> {
         let Some((idle, interval, count)) = self.keepalive else {
             return Ok(());
         };
@@ -261,17 +329,33 @@ pub(super) fn connect_datagrams(
     Ok(socket.into())
 }
 
+/// A socket for streams of bytes.
+///
+/// # Errors
+/// Says so where the kernel has no such transport.
+pub(super) fn stream_socket(address: SocketAddr, protocol: Protocol) -> Result<Socket, ConnectError> {
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(protocol)).map_err(|error| {
+        match (protocol, error.raw_os_error()) {
+            (
+                Protocol::MPTCP,
+                Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EINVAL | libc::ESOCKTNOSUPPORT),
+            ) => ConnectError::NoTransport("multipath TCP", "see the sysctl net.mptcp.enabled"),
+            _ => ConnectError::Failed(address, error),
+        }
+    })
+}
+
 /// Connects with a deadline, interruptibly. `prepare` sets options before the SYN.
 pub(super) fn connect(
     address: SocketAddr,
+    protocol: Protocol,
     bind: Option<SocketAddr>,
     timeout: Duration,
     stop: &Stop,
     prepare: impl FnOnce(&Socket) -> Result<(), ConnectError>,
 ) -> Result<Socket, ConnectError> {
     let failed = |error: io::Error| ConnectError::Failed(address, error);
-    let socket =
-        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+    let socket = stream_socket(address, protocol)?;
     if let Some(bind) = bind {
         bind_to(&socket, bind).map_err(failed)?;
     }

@@ -11,7 +11,7 @@ mod test;
 mod watch;
 
 use super::{
-    link::{self, ControlLink},
+    link::{self, ControlLink, SocketOptions},
     session::{TestEvent, TestOutcome},
     wire::{Cookie, ErrorCode, Parameters, json::Json, server::Failure, server::Patience},
 };
@@ -95,7 +95,7 @@ pub struct ServerOptions {
     pub tests: usize,
     /// A test that moves more bits a second, both ways, averaged over this time, is ended.
     pub rate_limit: Option<(u64, Duration)>,
-    /// A test in which we receive is ended when nothing comes for so long.
+    /// A test in which nothing moves for so long is ended.
     pub data_patience: Option<Duration>,
     /// What others have a say in.
     pub hooks: Option<Hooks>,
@@ -104,6 +104,9 @@ pub struct ServerOptions {
     pub strangers: usize,
     /// Whether an unspecified IPv6 address takes IPv6 alone.
     pub only_v6: bool,
+    /// How sockets are made: device, timeout of what was sent, keepalive, and whether streams of multipath TCP are
+    /// accepted beside plain ones, where the kernel has it.
+    pub sockets: SocketOptions,
 }
 
 impl Default for ServerOptions {
@@ -120,6 +123,7 @@ impl Default for ServerOptions {
             hooks: None,
             strangers: 256,
             only_v6: false,
+            sockets: SocketOptions::default(),
         }
     }
 }
@@ -275,8 +279,16 @@ impl Server {
     /// Where the address can't be had.
     pub fn bind(address: SocketAddr, options: ServerOptions) -> Result<Self, ServerError> {
         let listen = || -> io::Result<(Socket, SocketAddr)> {
-            let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            let new = |protocol| Socket::new(Domain::for_address(address), Type::STREAM, Some(protocol));
+            // A listener of multipath TCP accepts plain TCP as such; a kernel without it has plain TCP alone.
+            let socket = match new(options.sockets.protocol()) {
+                Err(_) if options.sockets.mptcp => new(Protocol::TCP)?,
+                socket => socket?,
+            };
             socket.set_reuse_address(true)?;
+            if let Some(device) = &options.sockets.device {
+                socket.bind_device(Some(device.as_bytes()))?;
+            }
             if address.is_ipv6() {
                 socket.set_only_v6(options.only_v6 || !address.ip().is_unspecified())?;
             }
@@ -456,6 +468,9 @@ impl Server {
         wake: &Arc<Event>,
         end: &Stop,
     ) -> io::Result<Worker> {
+        if let Err(error) = self.options.sockets.set_accepted(&socket, peer) {
+            tracing::warn!(%peer, %error, "a control connection goes on without an option");
+        }
         let test_wake = Arc::new(Event::new()?);
         let dismissed = Arc::new(AtomicBool::new(false));
         let test = test::Test {

@@ -273,6 +273,16 @@ impl Session {
             .sum()
     }
 
+    /// Bytes that have come so far, warm-up included.
+    pub(super) fn received(&self) -> u64 {
+        let Some(load) = &self.load else { return 0 };
+        let streams = self.streams.iter().enumerate();
+        streams
+            .filter(|(_, stream)| stream.role == Role::Receive)
+            .map(|(index, _)| load.bytes(index))
+            .sum()
+    }
+
     /// Whether any stream receives at this end.
     pub(super) fn receives(&self) -> bool {
         self.streams.iter().any(|stream| stream.role == Role::Receive)

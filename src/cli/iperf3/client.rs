@@ -28,6 +28,9 @@ use std::{
 /// How long a server may take for an answer. Stock waits for ever.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long data may stay away, unless told otherwise: as iperf3.
+const DATA_PATIENCE: Duration = Duration::from_mins(2);
+
 /// About what the system's own connect takes before it gives up.
 const CONNECT: Duration = Duration::from_secs(130);
 
@@ -90,12 +93,15 @@ fn test(
             port: options.client_port,
             user_timeout: options.send_timeout.filter(|timeout| !timeout.is_zero()),
             keepalive: options.keepalive.as_deref().map(keepalive),
+            mptcp: options.mptcp,
+            flow_label: options.flow_label.and_then(|label| u32::try_from(label).ok()),
         },
         test,
         document: Some(Box::new(document.clone())),
         sample_interval: Duration::from_secs_f64(options.interval),
         connect_timeout: options.connect_timeout.unwrap_or(CONNECT),
         patience: PATIENCE,
+        data_patience: Some(options.receive_timeout.unwrap_or(DATA_PATIENCE)),
         cookie: Some(cookie),
         ..ClientOptions::new(address)
     };
@@ -193,7 +199,7 @@ fn done(printer: &mut Printer<'_>, outcome: &TestOutcome) {
 }
 
 /// `IDLE/INTERVAL/COUNT`, each of which may be missing.
-fn keepalive(text: &str) -> (u32, u32, u32) {
+pub(super) fn keepalive(text: &str) -> (u32, u32, u32) {
     let mut parts = text
         .split('/')
         .map(|part| u32::try_from(super::quantity::atoi(part)).unwrap_or(0));
@@ -272,6 +278,8 @@ fn parameters(
     document.fqrate = positive(options.fq_rate).map(|rate| rate as i64);
     document.title.clone_from(&options.title);
     document.extra_data.clone_from(&options.extra_data);
+    document.mptcp = options.mptcp;
+    document.flowlabel = options.flow_label;
     document.get_server_output = options.get_server_output;
     document.skip_rx_copy = (!udp && options.skip_rx_copy).then_some(1);
     if let Some(credentials) = credentials {

@@ -37,6 +37,8 @@ fn connect(number: i32, error: &ConnectError) -> String {
         }
         .to_string(),
         ConnectError::Window { .. } => format!("{}: {error}", code(ErrorCode::BUFFER_NOT_GIVEN)),
+        // Stock says no more than this, also where the server has an IPv4 address.
+        ConnectError::Option { option, .. } if option.starts_with("IPV6_FLOWLABEL") => code(127),
         other => chain(other),
     }
 }
@@ -73,6 +75,7 @@ pub(super) fn of_client(error: &ClientError) -> Vec<String> {
         }
         .to_string(),
         ClientError::StreamBroken { .. } => code(207),
+        ClientError::NoData { .. } => code(ErrorCode::NO_DATA),
         other => chain(other),
     };
     vec![format!("error - {text}")]

@@ -31,6 +31,12 @@ Server or Client:
   --logfile f               append output to a file
   --forceflush              flush output after each report
   --timestamps[=format]     begin each line with the time (strftime(3))
+  --bind-dev dev            use this network device
+  --rcv-timeout #           give up when no data came for # ms (120000)
+  --snd-timeout #           ms that sent data may stay without an answer
+  --cntl-ka[=#/#/#]         keepalive of the control connection: seconds until
+                            the first probe, between probes, and how many
+  -m, --mptcp               multipath TCP; a server takes it from any client
   -4, --version4            IPv4 only
   -6, --version6            IPv6 only
   --use-pkcs1-padding       pad credentials by PKCS#1, as before 3.17; a
@@ -41,7 +47,9 @@ Server or Client:
 Server specific:
   -s, --server              run as a server
   -1, --one-off             end after one test
-  --rcv-timeout #           end a test when no data came for # ms (120000)
+  --max-tests #             tests at once (1000)
+  --one-test-at-a-time      others are told that the server is busy, as iperf3
+                            does
   --server-bitrate-limit #[KMG][/#]   end tests above this rate in bits/s,
                             averaged over # seconds (5)
   --server-max-duration #   refuse tests of more than # seconds
@@ -51,6 +59,12 @@ Server specific:
   --time-skew-threshold     seconds by which clients' clocks may be off (10)
 Client specific:
   -c, --client <host>       run as a client of that server
+  -u, --udp                 UDP (1 Mbit/s unless told otherwise)
+  --udp-counters-64bit      for more than 4 thousand million datagrams a stream
+  --gsro                    UDP: let the kernel cut and join datagrams
+  --dont-fragment           UDP over IPv4: forbid fragments
+  --cport #                 local port of the first stream
+  -L, --flowlabel N         IPv6 flow label, 1-0xfffff
   --connect-timeout #       ms to wait for a connection
   -b, --bitrate #[KMG][/#]  bits/s of each stream, and blocks in a burst
                             (unlimited)
@@ -80,8 +94,7 @@ Client specific:
                             IPERF3_PASSWORD or the terminal
   --rsa-public-key-path     the server's public RSA key (PEM)
 
-Known, and not to be had here (each says why): -D -F -L -m -u -X --bind-dev
---cntl-ka --cport --nstreams --sctp --snd-timeout, and of a client --rcv-timeout
+Known, and not to be had here (each says why): -D -F -X --nstreams --sctp
 
 [KMG]: a suffix K, M, G or T; powers of 1024 for sizes, of 1000 for rates.
 

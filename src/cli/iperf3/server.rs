@@ -6,7 +6,7 @@ mod tales;
 use super::{Stopped, client, errors, options::Options, signals};
 use crate::{
     iperf3::{
-        StreamEnds,
+        SocketOptions, StreamEnds,
         server::{Server, ServerError, ServerOptions},
         wire::{Cookie, ErrorCode},
     },
@@ -91,6 +91,14 @@ fn bind(options: &Options, hooks: crate::iperf3::server::Hooks) -> Result<Server
         }),
         data_patience: Some(options.receive_timeout.unwrap_or(DATA_PATIENCE)),
         hooks: Some(hooks),
+        sockets: SocketOptions {
+            device: options.bind_device.clone(),
+            user_timeout: options.send_timeout.filter(|timeout| !timeout.is_zero()),
+            keepalive: options.keepalive.as_deref().map(client::keepalive),
+            // A client asks for it, test by test; plain TCP is accepted all the same.
+            mptcp: true,
+            ..SocketOptions::default()
+        },
         ..ServerOptions::default()
     };
     let listen = |address: IpAddr| Server::bind(SocketAddr::new(address, options.port), engine.clone());

@@ -29,7 +29,7 @@ impl Run<'_> {
         id: u32,
         local: Option<SocketAddr>,
     ) -> Result<Socket, ClientError> {
-        let address = self.options.address;
+        let address = self.options.sockets.target(self.options.address);
         let failed = |source| ClientError::Stream { id, source };
         let broken = |error| failed(ConnectError::Failed(address, error));
         let socket =

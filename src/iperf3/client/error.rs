@@ -54,6 +54,16 @@ pub enum ClientError {
         /// What was measured until then.
         measured: Option<Box<TestOutcome>>,
     },
+    /// Nothing came from the server for too long.
+    #[error("no data came from {address} for {after:?}")]
+    NoData {
+        /// The server.
+        address: SocketAddr,
+        /// How long.
+        after: std::time::Duration,
+        /// What was measured until then.
+        measured: Option<Box<TestOutcome>>,
+    },
     /// The system refused something.
     #[error("failed to {0}")]
     System(&'static str, #[source] io::Error),
@@ -72,7 +82,9 @@ impl ClientError {
     /// What was measured before the test failed.
     pub fn measured(&self) -> Option<&TestOutcome> {
         match self {
-            Self::Protocol { measured, .. } | Self::StreamBroken { measured, .. } => measured.as_deref(),
+            Self::Protocol { measured, .. }
+            | Self::StreamBroken { measured, .. }
+            | Self::NoData { measured, .. } => measured.as_deref(),
             _ => None,
         }
     }

@@ -37,10 +37,13 @@ impl Run<'_> {
                 self.streams.push(stream);
                 continue;
             }
-            let (address, timeout) = (self.options.address, self.options.connect_timeout);
-            let local = self.local(index);
-            let socket = link::connect(address, local, timeout, self.stop, |socket| self.prepare(socket))
-                .map_err(|source| ClientError::Stream { id, source })?;
+            let sockets = &self.options.sockets;
+            let (address, timeout) = (sockets.target(self.options.address), self.options.connect_timeout);
+            let (protocol, local) = (sockets.protocol(), self.local(index));
+            let socket = link::connect(address, protocol, local, timeout, self.stop, |socket| {
+                self.prepare(socket)
+            })
+            .map_err(|source| ClientError::Stream { id, source })?;
             let cookie = self.cookie.as_bytes();
             let failed = |source| ClientError::Stream {
                 id,
@@ -80,6 +83,7 @@ impl Run<'_> {
         };
         let udp = self.parameters.transport == Transport::Udp;
         self.options.sockets.set(socket, address, !udp)?;
+        self.options.sockets.set_flow_label(socket, address)?;
         if !udp {
             link::set_mss(socket, &self.parameters).map_err(refused)?;
         }

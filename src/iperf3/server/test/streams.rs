@@ -56,7 +56,7 @@ impl Arrivals {
 
 impl Run {
     pub(super) fn prepare(&mut self, parameters: Parameters) -> Result<(), ErrorCode> {
-        if parameters.transport == Transport::Sctp || parameters.mptcp {
+        if parameters.transport == Transport::Sctp || parameters.mptcp && !self.test.options.sockets.mptcp {
             return Err(ErrorCode::new(ErrorCode::UNIMPLEMENTED));
         }
         if let Some(hooks) = &self.test.options.hooks {
@@ -162,6 +162,14 @@ impl Run {
             {
                 // As stock: go on with the system's own, which the results name.
                 tracing::warn!(name, error = %refused.source, "the client's congestion control was refused");
+            }
+            if let Err(error) = self
+                .test
+                .options
+                .sockets
+                .set_user_timeout(&socket, self.test.peer)
+            {
+                tracing::warn!(%error, "a stream goes on without an option");
             }
             link::set_options(&socket, &self.parameters, self.test.ipv6).map_err(|refused| refused.code)?;
             let (role, direction) = role(index, &self.parameters);
