@@ -1,8 +1,18 @@
 //! What was seen of a path during a trial, and the verdict over it. Pure: the seeing itself is done by workers on
 //! the nodes (`measure::network`), asked by the coordinator before and after each trial.
 
+mod inspection;
+mod probe;
+mod setup;
 mod verdict;
 
+pub use inspection::{
+    AddressSeen, FdbSeen, FilterChain, FilterHook, FilterMatch, FilterRule, FilterTool, FilterVerdict, Inspection,
+    KernelRoute, KernelRule, LinkSeen, MAIN_TABLE, NeighbourSeen, RouteKind, RuleAction, VxlanSeen, device_sysctl,
+    protocol_name,
+};
+pub use probe::{BulkSeen, KnockTarget, ProbeSeen, ProbeTarget};
+pub use setup::{BlockSetup, ClusterSetup, NodeSetup, PodSetup, Setup, SubmarinerSetup, TunnelSetup};
 pub use verdict::{EvidenceState, Leg, Verdict, judge, judge_path, legs, nodes};
 
 use schemars::JsonSchema;

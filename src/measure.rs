@@ -3,6 +3,7 @@
 //! The types here are what workers report and what the trial log keeps.
 
 mod cpu;
+pub mod inspect;
 mod latency;
 pub mod machine;
 pub mod network;

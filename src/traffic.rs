@@ -1,8 +1,10 @@
 //! The data plane, one file a workload, and what they share.
 
+pub mod knock;
 pub mod latency;
 pub mod pacer;
 pub mod payload;
+pub mod probe;
 pub mod rr_server;
 pub mod rr_wire;
 pub mod schedule;

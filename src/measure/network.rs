@@ -37,7 +37,7 @@ pub enum NetworkError {
     Thread(#[source] io::Error),
 }
 
-fn failed(what: impl Into<String>) -> impl FnOnce(nlink::Error) -> NetworkError {
+pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(nlink::Error) -> NetworkError {
     let what = what.into();
     move |source| NetworkError::Netlink {
         what,
@@ -208,13 +208,13 @@ fn append_address(request: &mut MessageBuilder, attribute: RtaAttr, address: IpA
     }
 }
 
-fn connect() -> Result<Connection<Route>, NetworkError> {
+pub(super) fn connect() -> Result<Connection<Route>, NetworkError> {
     Connection::<Route>::new().map_err(failed("devices and routes"))
 }
 
 /// Runs `work` on a runtime and a thread of its own, which is in the calling thread's network namespace: a runtime
 /// can't be started where one is running already.
-fn apart<T, W, F>(work: W) -> Result<T, NetworkError>
+pub(super) fn apart<T, W, F>(work: W) -> Result<T, NetworkError>
 where
     T: Send,
     W: FnOnce() -> F + Send,

@@ -6,12 +6,14 @@ use super::{
     throughput::{self, Target},
 };
 use crate::{
-    evidence::{Observation, ObservationRequest},
-    measure::{machine_cpu, network},
+    evidence::{Observation, ObservationRequest, ProbeSeen, ProbeTarget},
+    measure::{inspect, machine_cpu, network},
     scenario::LatencyKind,
     sys::stop::Stop,
     traffic::{
+        knock::{KnockListener, knock},
         latency::{LatencyError, LatencyEvent, LatencyOptions},
+        probe::{ProbeServer, probe},
         rr_server::LatencyServer,
         tcp_crr, tcp_rr, udp_rr,
     },
@@ -104,7 +106,46 @@ pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
         }
         Job::Observe { request } => observe(&request).map(JobResult::Observation),
         Job::ProbeCongestion { wanted } => Ok(JobResult::Congestion(usable(wanted))),
+        Job::Inspect => inspect::inspect()
+            .map(|seen| JobResult::Inspection(Box::new(seen)))
+            .map_err(text),
+        Job::ServeProbe { address, token } => {
+            let server = ProbeServer::bind(address, token).map_err(text)?;
+            outbox.listening(id, server.port().map_err(text)?)?;
+            server.serve(stop);
+            Ok(JobResult::Nothing)
+        }
+        Job::Probe { targets, token } => Ok(JobResult::Probes(probe_all(&targets, token, stop))),
+        Job::ListenKnock => {
+            let listener = KnockListener::open().map_err(text)?;
+            outbox.running(id);
+            let tokens = listener.listen(stop).map_err(text)?;
+            Ok(JobResult::Knocks(tokens.into_iter().collect()))
+        }
+        Job::Knock { targets } => Ok(JobResult::Knocked(knock(&targets))),
     }
+}
+
+/// Probes that run at once: more would be in each other's way.
+const PROBES: usize = 16;
+
+fn probe_all(targets: &[ProbeTarget], token: u64, stop: &Stop) -> Vec<ProbeSeen> {
+    let mut seen = Vec::new();
+    for some in targets.chunks(PROBES) {
+        std::thread::scope(|scope| {
+            let probes: Vec<_> = some
+                .iter()
+                .map(|target| scope.spawn(|| probe(target, token, stop)))
+                .collect();
+            seen.extend(probes.into_iter().map(|probe| {
+                probe.join().unwrap_or_else(|_| ProbeSeen {
+                    error: Some("the probe panicked".to_owned()),
+                    ..ProbeSeen::default()
+                })
+            }));
+        });
+    }
+    seen
 }
 
 /// Looks at devices, routes and CPU. What can't be seen is left out of the answer; the verdict says what is missing.

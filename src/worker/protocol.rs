@@ -8,7 +8,9 @@
 //! Several jobs may run at once.
 
 use crate::{
-    evidence::{Observation, ObservationRequest},
+    evidence::{
+        Inspection, KnockTarget, Observation, ObservationRequest, ProbeSeen, ProbeTarget,
+    },
     measure::{CpuReading, LatencyResult, ThroughputResult},
     scenario::{LatencyKind, Throughput},
     units::{Bytes, EventRate, Span},
@@ -124,6 +126,29 @@ pub enum Job {
         /// The algorithms.
         wanted: Vec<String>,
     },
+    /// Reads all that decides here where packets go: answers `done` with an inspection.
+    Inspect,
+    /// Answers probes: answers `listening`, then `done` with nothing when it is stopped.
+    ServeProbe {
+        /// The address to listen on.
+        address: IpAddr,
+        /// What a prober must know.
+        token: u64,
+    },
+    /// Probes paths to other places, all at once: answers `done` with what came of each, in their order.
+    Probe {
+        /// The paths.
+        targets: Vec<ProbeTarget>,
+        /// What their servers want to know.
+        token: u64,
+    },
+    /// Takes in what knocks at this place's VXLAN devices: answers `running`, then `done` with tokens when stopped.
+    ListenKnock,
+    /// Knocks at the VXLAN devices of others: answers `done` with why each could not be sent.
+    Knock {
+        /// The devices.
+        targets: Vec<KnockTarget>,
+    },
 }
 
 /// From a worker to the coordinator.
@@ -185,6 +210,14 @@ pub enum JobResult {
     Observation(Snapshot),
     /// The algorithms that can be used.
     Congestion(Vec<String>),
+    /// What a place's kernel holds.
+    Inspection(Box<Inspection>),
+    /// What came of probes.
+    Probes(Vec<ProbeSeen>),
+    /// The tokens of knocks that arrived.
+    Knocks(Vec<u64>),
+    /// Why each knock could not be sent, if so.
+    Knocked(Vec<Option<String>>),
 }
 
 /// What a worker saw of its place at one moment.
