@@ -17,6 +17,7 @@ fn lab(subnets: &[usize]) -> Lab {
     Lab {
         nic: NicProfile::default(),
         submariner: None,
+        faults: Vec::new(),
         clusters: vec![Cluster {
             name: "east".to_owned(),
             subnets: subnets.iter().enumerate().map(subnet).collect(),

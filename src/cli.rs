@@ -2,6 +2,7 @@
 
 mod compare;
 mod complete;
+mod doctor;
 mod exit;
 mod failure;
 mod gate;
@@ -62,6 +63,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// Judge a run's gates again
     Gate(gate::GateArgs),
+    /// What is wrong with a lab or with this machine, why, and what to do
+    Doctor(doctor::DoctorArgs),
     /// Build a lab and enter it, or run a command in a place of it
     #[cfg(feature = "lab")]
     Lab(lab::LabArgs),
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(&args, &mut out),
         Command::Compare(args) => compare::run(&args, &mut out),
         Command::Gate(args) => gate::run(&args, &mut out),
+        Command::Doctor(args) => doctor::run(&args, &mut out),
         // What a command in the lab returned is returned as it is.
         #[cfg(feature = "lab")]
         Command::Lab(args) => return lab::run(&args, &mut out, &mut io::stderr()).into(),

@@ -7,9 +7,9 @@ mod setup;
 mod verdict;
 
 pub use inspection::{
-    AddressSeen, FdbSeen, FilterChain, FilterHook, FilterMatch, FilterRule, FilterTool, FilterVerdict, Inspection,
-    KernelRoute, KernelRule, LinkSeen, MAIN_TABLE, NeighbourSeen, RouteKind, RuleAction, VxlanSeen, device_sysctl,
-    protocol_name,
+    AddressSeen, FdbSeen, FilterChain, FilterHook, FilterMatch, FilterRule, FilterTool, FilterVerdict,
+    Inspection, KernelRoute, KernelRule, LinkSeen, MAIN_TABLE, NeighbourSeen, RouteKind, RuleAction,
+    VxlanSeen, device_sysctl, protocol_name,
 };
 pub use probe::{BulkSeen, KnockTarget, ProbeSeen, ProbeTarget};
 pub use setup::{BlockSetup, ClusterSetup, NodeSetup, PodSetup, Setup, SubmarinerSetup, TunnelSetup};

@@ -6,7 +6,7 @@ pub mod absent;
 pub mod lab;
 
 use crate::{
-    evidence::ObservationRequest,
+    evidence::{ObservationRequest, Setup},
     scenario::{Path, Place},
 };
 use std::{collections::BTreeMap, future::Future, net::IpAddr};
@@ -58,6 +58,11 @@ pub trait Fabric: Send {
     /// # Errors
     /// Where there is no such place.
     fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError>;
+
+    /// What its clusters, nodes and pods should be, for the doctor; `None`: it can't say.
+    fn setup(&self) -> Option<Setup> {
+        None
+    }
 
     /// What a reader of the results should know of it.
     fn describe(&self) -> BTreeMap<String, String>;

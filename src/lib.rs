@@ -20,11 +20,13 @@
 //! | [`worker`] | the process inside a place: requests in, events out, over stdio | no |
 //! | [`fabric`] | what provides places and launches workers in them | no |
 //! | [`coordinator`] | drives a plan over a fabric | no |
+//! | [`doctor`] | what is wrong with a set-up, why, and what to do | no |
 //! | [`cli`] | one file a subcommand | no |
 
 pub mod analysis;
 pub mod cli;
 pub mod coordinator;
+pub mod doctor;
 pub mod evidence;
 pub mod fabric;
 pub mod gate;

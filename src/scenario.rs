@@ -4,6 +4,7 @@
 //! result must be (gates). The model mirrors the YAML one to one; every element refuses unknown keys.
 
 mod case;
+mod fault;
 mod gates;
 mod lab;
 mod locate;
@@ -22,6 +23,7 @@ mod workload;
 mod worse;
 
 pub use case::{Case, Path};
+pub use fault::Fault;
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
 pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Subnet};
 pub use metric::Metric;

@@ -30,6 +30,7 @@ fn usual() -> Lab {
     Lab {
         nic: NicProfile::default(),
         submariner: None,
+        faults: Vec::new(),
         clusters: vec![Cluster {
             name: "east".to_owned(),
             subnets: vec![subnet(&["east-1", "east-2"]), subnet(&["east-3"])],

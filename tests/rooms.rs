@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The rooms in their order. `iperf3::wire` stands apart from the rest of `iperf3`.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "units",
     "scenario",
     "evidence",
@@ -24,6 +24,7 @@ const ORDER: [&str; 16] = [
     "worker",
     "fabric",
     "coordinator",
+    "doctor",
     "cli",
 ];
 

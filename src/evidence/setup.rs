@@ -141,7 +141,10 @@ pub struct SubmarinerSetup {
     pub cable: String,
     /// The UDP port of the cable.
     pub cable_port: u16,
-    /// The cable's device, where it has one.
+    /// The cable's device; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cable_device: String,
+    /// The cable's device, where it is VXLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cable_tunnel: Option<TunnelSetup>,
 }

@@ -9,10 +9,11 @@ mod coordinated;
 mod namespaces;
 mod netlink;
 mod processes;
+mod setup;
 mod sysctls;
 mod topology;
 
-pub use attach::{AttachError, AttachedLab};
+pub use attach::{AttachError, AttachedFabric, AttachedLab};
 pub use coordinated::LabFabric;
 pub use namespaces::{Kind, NamespaceError, enter_user_namespace};
 pub use netlink::{

@@ -144,8 +144,16 @@ mod tests {
         let seen = inspect().unwrap();
         let lo = seen.link("lo").unwrap();
         assert!(lo.addresses.iter().any(|own| own.to_string() == "127.0.0.1/8"));
-        assert!(seen.rules.iter().any(|rule| rule.table == crate::evidence::MAIN_TABLE));
-        assert!(seen.routes.iter().any(|route| route.destination.to_string() == "127.0.0.0/8"));
+        assert!(
+            seen.rules
+                .iter()
+                .any(|rule| rule.table == crate::evidence::MAIN_TABLE)
+        );
+        assert!(
+            seen.routes
+                .iter()
+                .any(|route| route.destination.to_string() == "127.0.0.0/8")
+        );
         assert!(seen.counters.contains_key("TcpExt.IPReversePathFilter"));
         assert!(seen.sysctl("net.ipv4.ip_forward").is_some());
     }

@@ -1,5 +1,6 @@
 //! The lab: clusters of network namespaces on this machine.
 
+use super::fault::Fault;
 use super::submariner::{RpFilter, Submariner};
 use crate::units::{BitRate, Bytes, Cidr4, Mtu, Span};
 use schemars::JsonSchema;
@@ -26,6 +27,9 @@ pub struct Lab {
     pub submariner: Option<Submariner>,
     /// The clusters; nodes are named uniquely over all of them.
     pub clusters: Vec<Cluster>,
+    /// What is broken on purpose, once the lab is built.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
 }
 
 /// A node's NIC. The default models a 10GbE-class virtual NIC without tunnel offloads, the hardware on which

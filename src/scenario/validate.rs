@@ -2,6 +2,7 @@
 //! not only the first of it.
 
 mod cases;
+mod faults;
 mod gates;
 mod lab;
 

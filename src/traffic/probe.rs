@@ -88,7 +88,7 @@ impl ProbeServer {
                     }
                 }
             });
-            let mut bytes = [0; 1 << 16];
+            let mut bytes = vec![0; 1 << 16];
             while !stop.is_stopped() {
                 if let Ok((length, source)) = self.udp.recv_from(&mut bytes)
                     && let Some(answer) = self.answer(&bytes[..length], source)
@@ -274,7 +274,10 @@ fn stream(target: &ProbeTarget, token: u64, seen: &mut ProbeSeen) -> io::Result<
     let domain = Domain::for_address(SocketAddr::new(target.address, target.port));
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SockAddr::from(SocketAddr::new(target.bind, 0)))?;
-    socket.connect_timeout(&SockAddr::from(SocketAddr::new(target.address, target.port)), CONNECT)?;
+    socket.connect_timeout(
+        &SockAddr::from(SocketAddr::new(target.address, target.port)),
+        CONNECT,
+    )?;
     let mut stream: TcpStream = socket.into();
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(BULK))?;
@@ -300,7 +303,10 @@ fn bulk(stream: &mut TcpStream, bytes: u64) -> io::Result<BulkSeen> {
     let acked = |stream: &TcpStream| -> io::Result<u64> {
         // tcpi_bytes_acked (linux/tcp.h): the SYN and the 12 bytes before count too.
         let info = crate::sys::socket::tcp_info(stream)?;
-        let field = info.bytes().get(120..128).and_then(|field| field.first_chunk().copied());
+        let field = info
+            .bytes()
+            .get(120..128)
+            .and_then(|field| field.first_chunk().copied());
         Ok(field.map_or(0, u64::from_ne_bytes).saturating_sub(13))
     };
     while begun.elapsed() < BULK {
@@ -359,7 +365,11 @@ mod tests {
     #[test]
     fn nobody_there_is_an_answer() {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind((address, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let target = ProbeTarget {
             bind: address,
             address,
@@ -367,6 +377,9 @@ mod tests {
             bulk: 0,
         };
         let seen = probe(&target, 7, &Stop::new().unwrap());
-        assert!(!seen.datagram && !seen.connection && seen.error.is_some(), "{seen:?}");
+        assert!(
+            !seen.datagram && !seen.connection && seen.error.is_some(),
+            "{seen:?}"
+        );
     }
 }

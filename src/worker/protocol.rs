@@ -8,9 +8,7 @@
 //! Several jobs may run at once.
 
 use crate::{
-    evidence::{
-        Inspection, KnockTarget, Observation, ObservationRequest, ProbeSeen, ProbeTarget,
-    },
+    evidence::{Inspection, KnockTarget, Observation, ObservationRequest, ProbeSeen, ProbeTarget},
     measure::{CpuReading, LatencyResult, ThroughputResult},
     scenario::{LatencyKind, Throughput},
     units::{Bytes, EventRate, Span},

@@ -1,10 +1,13 @@
 //! Joining a lab that another process runs. A lab is described by a file in that process's memory, found in
 //! /proc/PID/fd by its name, which says by which descriptor each namespace is held: nothing is on disk.
 
+use super::coordinated::{failed, transport, worker_command};
 use super::netlink::Network;
 use super::processes::{Command, LabProcess, ProcessError, Processes};
 use super::topology::Topology;
 use super::{LabError, unknown_place};
+use crate::evidence::{ObservationRequest, Setup};
+use crate::fabric::{Fabric, FabricError, Transport};
 use crate::scenario::Place;
 use crate::sys::namespace::{self, Namespace};
 use serde::{Deserialize, Serialize};
@@ -13,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The name of the description.
@@ -87,6 +90,8 @@ struct Description {
     places: BTreeMap<Place, DescribedPlace>,
     /// The places in their order.
     order: Vec<Place>,
+    /// What it should be.
+    setup: Setup,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -119,6 +124,7 @@ impl Attachment {
                 })
                 .collect(),
             order: topology.places().map(|(place, _)| place).collect(),
+            setup: super::setup::setup(topology),
         };
         let text = serde_json::to_vec(&description).map_err(|e| AttachError::Offer(e.into()))?;
         let mut file: File = rustix::fs::memfd_create(FILE, rustix::fs::MemfdFlags::CLOEXEC)
@@ -142,6 +148,7 @@ pub struct AttachedLab {
     places: Vec<(Place, IpAddr)>,
     networks: BTreeMap<Place, Arc<OwnedFd>>,
     processes: Processes,
+    setup: Setup,
 }
 
 impl AttachedLab {
@@ -185,7 +192,13 @@ impl AttachedLab {
                 .collect(),
             networks,
             processes,
+            setup: description.setup,
         })
+    }
+
+    /// What it should be.
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// The name of its scenario.
@@ -214,6 +227,58 @@ impl AttachedLab {
                 source,
             })
     }
+}
+
+/// A running lab as a fabric: its places are there already, and stay.
+#[derive(Debug)]
+pub struct AttachedFabric {
+    lab: AttachedLab,
+    program: PathBuf,
+}
+
+impl AttachedFabric {
+    /// Starts workers of this program in `lab`.
+    ///
+    /// # Errors
+    /// Where this program's own file is not known.
+    pub fn new(lab: AttachedLab) -> Result<Self, FabricError> {
+        let program = std::env::current_exe()
+            .map_err(|error| FabricError::Unable(format!("can't find encapbench's own file: {error}")))?;
+        Ok(Self { lab, program })
+    }
+}
+
+impl Fabric for AttachedFabric {
+    async fn prepare(&mut self) -> Result<(), FabricError> {
+        Ok(())
+    }
+
+    async fn launch(&mut self, place: &Place) -> Result<Transport, FabricError> {
+        let process = self.lab.spawn(place, &worker_command(&self.program));
+        transport(place, process.map_err(|error| failed(&error))?)
+    }
+
+    fn address(&self, _: &crate::scenario::Path, place: &Place) -> Result<IpAddr, FabricError> {
+        self.lab
+            .setup
+            .address(place)
+            .map(IpAddr::V4)
+            .ok_or_else(|| FabricError::Failed(format!("the lab has no place {place}")))
+    }
+
+    fn observe(&self, _: &crate::scenario::Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
+        Ok(Vec::new())
+    }
+
+    fn setup(&self) -> Option<Setup> {
+        Some(self.lab.setup.clone())
+    }
+
+    fn describe(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("kind".to_owned(), "lab".to_owned())])
+    }
+
+    async fn release(&mut self) {}
 }
 
 fn same_user_namespace(pid: u32) -> bool {

@@ -3,7 +3,7 @@
 use super::{
     Command, LabError, LabProcess, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY, VX_SUBMARINER, cable_device,
 };
-use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery, nodes};
+use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery, Setup, nodes};
 use crate::fabric::{Fabric, FabricError, Transport};
 use crate::scenario::{Case, Crossing, Encapsulation, Lab, Path, Place};
 use crate::worker::protocol::chain;
@@ -36,6 +36,14 @@ impl LabFabric {
             .iter()
             .flat_map(|case| [case.path.from.clone(), case.path.to.clone()])
             .collect();
+        Self::with_places(name, lab, places)
+    }
+
+    /// The lab with a pod at each of `places` that names one. Plans it, and builds nothing yet.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_places(name: &str, lab: &Lab, places: BTreeSet<Place>) -> Result<Self, FabricError> {
         let topology = Topology::plan(lab, &places).map_err(|error| unable(&error.into()))?;
         let program = std::env::current_exe()
             .map_err(|error| FabricError::Unable(format!("can't find encapbench's own file: {error}")))?;
@@ -180,28 +188,8 @@ impl Fabric for LabFabric {
             .running
             .as_ref()
             .ok_or_else(|| FabricError::Failed(format!("no lab is up to start a worker of {place} in")))?;
-        let command = Command::new(&self.program)
-            .args(["worker"])
-            .stdio(Stdio::Piped, Stdio::Piped, Stdio::Piped)
-            .own_group();
-        let mut process = lab.spawn(place, &command).map_err(|error| failed(&error))?;
-        let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            return Err(FabricError::Failed(format!("the worker of {place} has no pipes")));
-        };
-        let broken = |error| FabricError::Failed(format!("can't speak to the worker of {place}: {error}"));
-        let process = Arc::new(process);
-        reap(Arc::clone(&process));
-        Ok(Transport {
-            input: Box::new(sender(stdin).map_err(broken)?),
-            output: Box::new(receiver(stdout).map_err(broken)?),
-            errors: Box::new(receiver(stderr).map_err(broken)?),
-            kill: Box::new(move || {
-                if let Err(error) = process.kill() {
-                    tracing::warn!("can't kill process {}: {error}", process.pid());
-                }
-            }),
-        })
+        let process = lab.spawn(place, &worker_command(&self.program));
+        transport(place, process.map_err(|error| failed(&error))?)
     }
 
     fn address(&self, path: &Path, place: &Place) -> Result<IpAddr, FabricError> {
@@ -230,6 +218,10 @@ impl Fabric for LabFabric {
         Ok(seen)
     }
 
+    fn setup(&self) -> Option<Setup> {
+        Some(super::setup::setup(&self.topology))
+    }
+
     fn describe(&self) -> BTreeMap<String, String> {
         self.description.clone()
     }
@@ -241,6 +233,35 @@ impl Fabric for LabFabric {
             tracing::warn!("taking down the lab broke off: {error}");
         }
     }
+}
+
+/// `encapbench worker`, with pipes.
+pub(super) fn worker_command(program: &std::path::Path) -> Command {
+    Command::new(program)
+        .args(["worker"])
+        .stdio(Stdio::Piped, Stdio::Piped, Stdio::Piped)
+        .own_group()
+}
+
+/// The streams of a worker that runs in `place`.
+pub(super) fn transport(place: &Place, mut process: LabProcess) -> Result<Transport, FabricError> {
+    let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+        return Err(FabricError::Failed(format!("the worker of {place} has no pipes")));
+    };
+    let broken = |error| FabricError::Failed(format!("can't speak to the worker of {place}: {error}"));
+    let process = Arc::new(process);
+    reap(Arc::clone(&process));
+    Ok(Transport {
+        input: Box::new(sender(stdin).map_err(broken)?),
+        output: Box::new(receiver(stdout).map_err(broken)?),
+        errors: Box::new(receiver(stderr).map_err(broken)?),
+        kill: Box::new(move || {
+            if let Err(error) = process.kill() {
+                tracing::warn!("can't kill process {}: {error}", process.pid());
+            }
+        }),
+    })
 }
 
 /// Waits for a worker in the background, so that it doesn't stay a zombie for the rest of the block.
@@ -309,7 +330,7 @@ fn unable(error: &LabError) -> FabricError {
     }
 }
 
-fn failed(error: &LabError) -> FabricError {
+pub(super) fn failed(error: &LabError) -> FabricError {
     FabricError::Failed(told(error))
 }
 

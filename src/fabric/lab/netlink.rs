@@ -6,6 +6,7 @@ pub use submariner::{
     CABLE_PORT, CABLE_TABLE, HOST_TABLE, SUBMARINER_NFT_TABLE, VX_SUBMARINER, VX_SUBMARINER_PORT,
     VX_SUBMARINER_VNI, VXLAN_CABLE, VXLAN_CABLE_VNI, cable_device,
 };
+mod faults;
 
 use super::namespaces::{self, NamespaceError};
 use super::sysctls::{NamespaceKind, Record, SysctlSet};
@@ -159,6 +160,7 @@ async fn make(topology: &Topology) -> Result<Network, NetlinkError> {
             record.set_pod_device(&pod.host_device);
         }
     }
+    faults::apply(topology, &nodes, &switch).await?;
     Ok(Network {
         places,
         _between: vec![switch.namespace, router.namespace],

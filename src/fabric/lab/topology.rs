@@ -7,7 +7,7 @@ mod submariner;
 
 pub use submariner::{CABLE_PREFIX, SubmarinerPlan, VX_SUBMARINER_PREFIX};
 
-use crate::scenario::{Firewall, Lab, NicProfile, Place, RpFilter, VxlanMode};
+use crate::scenario::{Fault, Firewall, Lab, NicProfile, Place, RpFilter, VxlanMode};
 use crate::units::Cidr4;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -237,6 +237,10 @@ pub struct Topology {
     pub pools: Vec<Vec<Cidr4>>,
     /// What joins the clusters.
     pub submariner: Option<SubmarinerPlan>,
+    /// The clusters' names.
+    pub cluster_names: Vec<String>,
+    /// What is broken on purpose.
+    pub faults: Vec<Fault>,
     addresses: HashMap<Place, Ipv4Addr>,
 }
 
@@ -279,6 +283,8 @@ impl Topology {
                 .map(|range| vec![range.cross_subnet, range.always])
                 .collect(),
             submariner: None,
+            cluster_names: lab.clusters.iter().map(|c| c.name.clone()).collect(),
+            faults: lab.faults.clone(),
             addresses: HashMap::new(),
         };
         for (cluster, (spec, range)) in lab.clusters.iter().zip(&ranges.clusters).enumerate() {

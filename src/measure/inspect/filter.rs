@@ -2,9 +2,13 @@
 //! that load a field into a register and compare it; they are read back into what they ask of a packet. What isn't
 //! understood makes the rule one that may or may not match.
 
-use crate::evidence::{FilterChain, FilterHook, FilterMatch, FilterRule, FilterTool, FilterVerdict, Inspection};
+use crate::evidence::{
+    FilterChain, FilterHook, FilterMatch, FilterRule, FilterTool, FilterVerdict, Inspection,
+};
 use crate::units::Cidr4;
-use nlink::netlink::nftables::{ChainType, CmpOp, CtKey, MetaKey, PayloadBase, RangeOp, RuleExpr, RuleInfo, Verdict};
+use nlink::netlink::nftables::{
+    ChainType, CmpOp, CtKey, MetaKey, PayloadBase, RangeOp, RuleExpr, RuleInfo, Verdict,
+};
 use nlink::netlink::{Connection, Nftables};
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -59,7 +63,12 @@ async fn chains() -> nlink::Result<Vec<FilterChain>> {
                 // NF_DROP is 0.
                 drops: chain.hook.is_some() && chain.policy == Some(0),
                 nat: matches!(chain.chain_type, Some(ChainType::Nat)),
-                rules: rules.remove(&chain.name).unwrap_or_default().iter().map(rule).collect(),
+                rules: rules
+                    .remove(&chain.name)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(rule)
+                    .collect(),
             });
         }
     }
@@ -160,7 +169,9 @@ fn read_back(expressions: &[RuleExpr]) -> (Vec<FilterMatch>, FilterVerdict) {
                 let bytes: Option<[u8; 4]> = mask.first_chunk().copied();
                 let loaded = match (registers.get(&sreg.wire()), bytes) {
                     (Some(Loaded::Source(_)), Some(mask)) => Loaded::Source(Some(u32::from_be_bytes(mask))),
-                    (Some(Loaded::Destination(_)), Some(mask)) => Loaded::Destination(Some(u32::from_be_bytes(mask))),
+                    (Some(Loaded::Destination(_)), Some(mask)) => {
+                        Loaded::Destination(Some(u32::from_be_bytes(mask)))
+                    }
                     (Some(Loaded::State(_)), Some(mask)) => Loaded::State(Some(u32::from_ne_bytes(mask))),
                     _ => Loaded::Other,
                 };
@@ -260,7 +271,9 @@ fn compared(loaded: Loaded, op: CmpOp, data: &[u8]) -> Option<FilterMatch> {
             ([8, 0], CmpOp::Eq) => return None,
             _ => FilterMatch::Unknown,
         },
-        Loaded::Protocol => data.first().map_or(FilterMatch::Unknown, |p| FilterMatch::Protocol(*p)),
+        Loaded::Protocol => data
+            .first()
+            .map_or(FilterMatch::Unknown, |p| FilterMatch::Protocol(*p)),
         Loaded::Input => FilterMatch::Input(device()),
         Loaded::Output => FilterMatch::Output(device()),
         Loaded::Source(mask) => block(mask).map_or(FilterMatch::Unknown, FilterMatch::From),
@@ -317,13 +330,16 @@ fn compatible(kind: &str, data: &[u8]) -> Compatible {
     let mut info: &[u8] = &[];
     for (attribute, value) in nlink::netlink::AttrIter::new(data) {
         match attribute {
-            1 => name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+            1 => String::from_utf8_lossy(value)
+                .trim_end_matches('\0')
+                .clone_into(&mut name),
             3 => info = value,
             _ => {}
         }
     }
     match (kind, name.as_str()) {
-        ("match", "comment") => Compatible::Nothing,
+        ("target", "REJECT" | "DROP") => Compatible::Drop,
+        ("match", "comment") | ("target", _) => Compatible::Nothing,
         // struct xt_udp and the beginning of struct xt_tcp: source ports, destination ports.
         ("match", "udp" | "tcp") => {
             let port = |at: usize| {
@@ -344,9 +360,6 @@ fn compatible(kind: &str, data: &[u8]) -> Compatible {
                 FilterMatch::Port(d0, d1),
             ])
         }
-        ("match", _) => Compatible::Match(vec![FilterMatch::Unknown]),
-        ("target", "REJECT" | "DROP") => Compatible::Drop,
-        ("target", _) => Compatible::Nothing,
         _ => Compatible::Match(vec![FilterMatch::Unknown]),
     }
 }

@@ -2,11 +2,11 @@
 
 use super::super::network::{NetworkError, OFFLOADS, failed};
 use crate::evidence::{
-    AddressSeen, FdbSeen, Inspection, KernelRoute, KernelRule, LinkSeen, NeighbourSeen, RouteKind, RuleAction,
-    VxlanSeen,
+    AddressSeen, FdbSeen, Inspection, KernelRoute, KernelRule, LinkSeen, NeighbourSeen, RouteKind,
+    RuleAction, VxlanSeen,
 };
 use crate::units::Cidr4;
-use nlink::netlink::messages::{LinkMessage, RouteMessage, RuleMessage};
+use nlink::netlink::messages::{LinkMessage, LinkStats, RouteMessage, RuleMessage};
 use nlink::netlink::types::route::RouteType;
 use nlink::netlink::types::rule::FibRuleAction;
 use nlink::netlink::{AttrIter, Connection, Ethtool, Route};
@@ -71,7 +71,10 @@ pub(super) async fn read(route: &Connection<Route>) -> Result<Inspection, Networ
         }
     }
     let routes = route.get_routes().await.map_err(failed("routes"))?;
-    seen.routes = routes.iter().filter_map(|route| kernel_route(route, &names)).collect();
+    seen.routes = routes
+        .iter()
+        .filter_map(|route| kernel_route(route, &names))
+        .collect();
     let rules = route.get_rules_v4().await.map_err(failed("rules"))?;
     seen.rules = rules.iter().map(kernel_rule).collect();
     seen.rules.sort_by_key(|rule| rule.priority);
@@ -95,8 +98,13 @@ fn device(link: &LinkMessage, names: &Names) -> LinkSeen {
         .filter(|_| kind == "vxlan")
         .and_then(|info| info.data())
         .map(|data| vxlan(data, names));
+    let mac = link.address().map(mac).unwrap_or_default();
+    // /sys shows the devices of the namespace that it was mounted in, which may have others of these names.
+    let sys = |file: &str| fs::read_to_string(format!("/sys/class/net/{name}/{file}")).unwrap_or_default();
+    let is_same = sys("ifindex").trim() == link.ifindex().to_string() && sys("address").trim() == mac;
     let driver = fs::read_link(format!("/sys/class/net/{name}/device/driver"))
         .ok()
+        .filter(|_| is_same)
         .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
         .unwrap_or_default();
     let stats = link.stats();
@@ -104,14 +112,14 @@ fn device(link: &LinkMessage, names: &Names) -> LinkSeen {
         index: link.ifindex(),
         mtu: link.mtu().unwrap_or(0),
         up: link.is_up(),
-        mac: link.address().map(mac).unwrap_or_default(),
+        mac,
         addresses: Vec::new(),
         vxlan,
         offloads: BTreeMap::new(),
         driver,
-        rx_packets: stats.map_or(0, |stats| stats.rx_packets()),
-        tx_packets: stats.map_or(0, |stats| stats.tx_packets()),
-        dropped: stats.map_or(0, |stats| stats.total_dropped()),
+        rx_packets: stats.map_or(0, LinkStats::rx_packets),
+        tx_packets: stats.map_or(0, LinkStats::tx_packets),
+        dropped: stats.map_or(0, LinkStats::total_dropped),
         kind,
         name,
     }
@@ -233,7 +241,9 @@ fn kernel_rule(rule: &RuleMessage) -> KernelRule {
         inverted: rule.is_invert(),
         action: match rule.action() {
             FibRuleAction::ToTbl => RuleAction::Lookup,
-            FibRuleAction::Blackhole | FibRuleAction::Unreachable | FibRuleAction::Prohibit => RuleAction::Refuse,
+            FibRuleAction::Blackhole | FibRuleAction::Unreachable | FibRuleAction::Prohibit => {
+                RuleAction::Refuse
+            }
             _ => RuleAction::Other,
         },
         table: rule.table(),

@@ -65,6 +65,7 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
         named_nodes(spec, lab.submariner.is_some(), &at, problems);
     }
     overlaps(&ranges, problems);
+    super::faults::check(lab, &root, problems);
 }
 
 fn extend(at: &[Step], more: &[Step]) -> Vec<Step> {

@@ -28,6 +28,7 @@ fn lab(clusters: &[&[usize]]) -> Lab {
     Lab {
         nic: NicProfile::default(),
         submariner: None,
+        faults: Vec::new(),
         clusters: clusters.iter().enumerate().map(cluster).collect(),
     }
 }

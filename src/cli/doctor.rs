@@ -1,0 +1,212 @@
+//! `encapbench doctor`: what is wrong with a lab or with this machine, why, and what to do.
+
+use super::{Exit, Failure, colour, run::log_to_stderr, width};
+use crate::{
+    doctor::{self, Diagnosis, Examination, ExamineError, Severity, machine},
+    fabric::{Fabric, FabricError},
+    scenario::{self, Scenario},
+    worker::protocol::chain,
+};
+use clap::Args;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// Says what is wrong, where, why it matters, what to do about it, and how to see that it helped.
+///
+/// With a scenario it builds the scenario's lab, faults included, and examines that; with --attach it examines the lab
+/// of a running encapbench, whatever was done to it by hand meanwhile. Without either it examines this machine: can it
+/// run labs?
+///
+/// It looks into every node and pod (devices, routes of all tables, rules, neighbours, forwarding entries, packet
+/// filter, sysctls, offloads), probes the paths between them (UDP, TCP, packets of full size with DF, bulk data, the
+/// source address that arrives), and knocks at the UDP ports of the tunnels. It changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  encapbench doctor                                   can this machine run labs?
+  encapbench doctor scenarios/calico-vxlan.yaml       is the scenario's lab as it should be?
+  encapbench doctor --attach results/2026-...         is the lab of a running encapbench?
+  encapbench doctor SCENARIO --json | jq '.findings[] | {id, place, remedy}'
+
+Exit codes:
+  0  nothing is wrong, or only warnings and notes      1  an error was found; with --strict also a warning
+  2  usage, or a bad file                              3  this machine can't build the lab")]
+pub(super) struct DoctorArgs {
+    /// The scenario whose lab to build and examine
+    #[arg(value_name = "SCENARIO", conflicts_with = "attach")]
+    scenario: Option<PathBuf>,
+    /// Examine the lab of a running encapbench: its process id, or its run folder
+    #[arg(long, value_name = "RUN")]
+    attach: Option<String>,
+    /// Print findings as JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Also write all that was seen, as JSON, to FILE
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Warnings count as errors for the exit code
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Examines and tells.
+pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    log_to_stderr();
+    let diagnosis = match (&args.attach, &args.scenario) {
+        (Some(run), _) => diagnose(&attached(run)?, args.save.as_deref())?,
+        (None, Some(file)) => diagnose(&built(file)?, args.save.as_deref())?,
+        (None, None) => this_machine(),
+    };
+    if args.json {
+        let text =
+            serde_json::to_string_pretty(&diagnosis).map_err(|error| Failure::Report(error.to_string()))?;
+        writeln!(out, "{text}")?;
+    } else {
+        out.write_all(doctor::text(&diagnosis, width(), colour()).as_bytes())?;
+    }
+    Ok(match diagnosis.worst() {
+        Some(Severity::Error) => Exit::GateFailed,
+        Some(Severity::Warning) if args.strict => Exit::GateFailed,
+        _ => Exit::Success,
+    })
+}
+
+fn diagnose(case: &Examination, save: Option<&Path>) -> Result<Diagnosis, Failure> {
+    if let Some(file) = save {
+        let text = serde_json::to_string_pretty(case).map_err(|error| Failure::Report(error.to_string()))?;
+        std::fs::write(file, text).map_err(|error| {
+            Failure::Usage(format!(
+                "can't write what was seen to {}: {error}",
+                file.display()
+            ))
+        })?;
+    }
+    Ok(doctor::diagnose(case))
+}
+
+fn read(file: &Path) -> Result<Scenario, Failure> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::Usage(format!("can't read the scenario {name}: {error}")))?;
+    scenario::parse(&text, &name).map_err(|error| Failure::BadFile(error.to_string()))
+}
+
+/// Examines a fabric, made ready before and taken down after. Of a lab: call it before any other thread starts.
+fn examine<F: Fabric>(fabric: &mut F) -> Result<Examination, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Machine(format!("failed to start the doctor's runtime: {error}")))?;
+    let case = runtime.block_on(async {
+        fabric.prepare().await?;
+        let case = doctor::examine(fabric).await;
+        fabric.release().await;
+        case.map_err(|error| match error {
+            ExamineError::Fabric(error) => Failure::Fabric(error),
+            error => Failure::Fabric(FabricError::Unable(chain(&error))),
+        })
+    });
+    runtime.shutdown_background();
+    case
+}
+
+#[cfg(feature = "lab")]
+fn built(file: &Path) -> Result<Examination, Failure> {
+    use crate::fabric::lab::{LabFabric, enter_user_namespace, lab_of, places_of_paths, pods_everywhere};
+    let scenario = read(file)?;
+    enter_user_namespace().map_err(|error| FabricError::Unable(chain(&error)))?;
+    let lab = lab_of(&scenario);
+    let mut places = places_of_paths(&scenario);
+    places.extend(pods_everywhere(lab));
+    examine(&mut LabFabric::with_places(&scenario.name, lab, places)?)
+}
+
+#[cfg(feature = "lab")]
+fn attached(run: &str) -> Result<Examination, Failure> {
+    use crate::fabric::lab::{AttachedFabric, AttachedLab};
+    let lab = AttachedLab::join(run).map_err(|error| FabricError::Unable(chain(&error)))?;
+    examine(&mut AttachedFabric::new(lab)?)
+}
+
+#[cfg(not(feature = "lab"))]
+fn built(file: &Path) -> Result<Examination, Failure> {
+    read(file)?;
+    attached("")
+}
+
+#[cfg(not(feature = "lab"))]
+fn attached(_: &str) -> Result<Examination, Failure> {
+    let mut absent = None::<crate::fabric::absent::AbsentFabric>;
+    match &mut absent {
+        Some(fabric) => examine(fabric),
+        None => Err(Failure::Fabric(FabricError::Unable(
+            "this encapbench was built without the lab: build it with `--features lab`".to_owned(),
+        ))),
+    }
+}
+
+/// Whether this machine can run labs: the best proof is to build one.
+fn this_machine() -> Diagnosis {
+    let mut needs = vec![small_lab()];
+    needs.extend(machine::look());
+    machine::diagnose(&needs)
+}
+
+/// The smallest lab that has all parts.
+#[cfg(feature = "lab")]
+const SMALL_LAB: &str = "
+name: doctor
+fabric:
+  lab:
+    clusters: [ { name: doctor, subnets: [ { nodes: [node-1, node-2] } ], firewall: { conntrack: true, rules: 1 } } ]
+paths: [ { name: nodes, from: node-1, to: node-2 } ]
+workloads: [ { name: rr, latency: { kind: tcp-rr, duration: 1s } } ]
+";
+
+/// Builds the smallest lab that has all parts, and takes it down.
+#[cfg(feature = "lab")]
+fn small_lab() -> machine::Need {
+    use crate::fabric::lab::{LabError, RunningLab, enter_user_namespace, lab_of, pods_everywhere};
+    let need = |missing: Option<String>, remedy| machine::Need {
+        what: "a lab",
+        purpose: "running scenarios without a cluster: namespaces, veth, bridge, vxlan, tbf, nftables",
+        essential: true,
+        missing,
+        remedy,
+    };
+    let lab = match scenario::parse(SMALL_LAB, "the doctor's own lab") {
+        Ok(scenario) => lab_of(&scenario).clone(),
+        Err(error) => {
+            return need(
+                Some(error.to_string()),
+                "report this: the doctor's own lab is no scenario",
+            );
+        }
+    };
+    let built = enter_user_namespace()
+        .map_err(LabError::from)
+        .and_then(|()| RunningLab::build("doctor", &lab, &pods_everywhere(&lab)).map(drop));
+    match built {
+        Ok(()) => need(None, ""),
+        Err(error) => need(
+            Some(chain(&error)),
+            error
+                .remedy()
+                .unwrap_or("what the message says; as root no user namespace is needed"),
+        ),
+    }
+}
+
+#[cfg(not(feature = "lab"))]
+fn small_lab() -> machine::Need {
+    machine::Need {
+        what: "a lab",
+        purpose: "running scenarios without a cluster",
+        essential: true,
+        missing: Some("this encapbench was built without it".to_owned()),
+        remedy: "cargo build --features lab",
+    }
+}

@@ -1,0 +1,76 @@
+//! The checks, one family a file. To add one: its file here, one line in [`diagnose`].
+
+mod encapsulation;
+mod forwarding;
+mod mtu;
+mod offload;
+mod packet_filter;
+mod reachability;
+mod rp_filter;
+mod source;
+mod vxlan;
+
+use super::examination::Examination;
+use super::finding::{Diagnosis, Finding, Severity};
+
+/// All that is wrong with what was seen, the worst first.
+pub fn diagnose(case: &Examination) -> Diagnosis {
+    let mut findings = Vec::new();
+    for check in [
+        forwarding::check,
+        packet_filter::check,
+        vxlan::check,
+        encapsulation::check,
+        rp_filter::check,
+        mtu::check,
+        offload::check,
+        source::check,
+    ] {
+        check(case, &mut findings);
+    }
+    // What remains unexplained, so it comes last.
+    reachability::check(case, &mut findings);
+    notes(case, &mut findings);
+    findings.sort_by(|a, b| (a.severity, &a.place, &a.id).cmp(&(b.severity, &b.place, &b.id)));
+    Diagnosis {
+        findings,
+        places: case.inspections.len(),
+        paths: case.probes.len(),
+        reachable: case.probes.iter().filter(|probe| probe.is_reachable()).count(),
+    }
+}
+
+/// What could not be looked at.
+fn notes(case: &Examination, findings: &mut Vec<Finding>) {
+    for text in &case.unseen {
+        findings.push(
+            Finding::new(
+                "not-seen",
+                Severity::Note,
+                "all",
+                "something could not be looked at",
+            )
+            .seen(text.clone())
+            .why("a fault that shows there only is not found"),
+        );
+    }
+    for view in case.nodes() {
+        for text in &view.seen.unseen {
+            findings.push(
+                Finding::new(
+                    "not-seen",
+                    Severity::Note,
+                    &view.node.name,
+                    "something could not be read",
+                )
+                .seen(text.clone())
+                .why("a fault that shows there only is not found"),
+            );
+        }
+    }
+}
+
+/// The nodes that a finding is about.
+fn nodes_of(finding: &Finding) -> impl Iterator<Item = &str> {
+    finding.place.split(" <-> ")
+}

@@ -1,0 +1,254 @@
+//! MTUs: that a tunnel's fits into its uplink's, and that packets as large as the kernel takes a path to carry get
+//! through (preflight list, 8).
+
+use crate::doctor::examination::{Examination, NodeView, ProbeResult};
+use crate::doctor::fib;
+use crate::doctor::finding::{Finding, Severity};
+use crate::scenario::Place;
+use crate::units::Mtu;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What VXLAN adds, over IPv4.
+const OVERHEAD: u32 = Mtu::VXLAN_OVERHEAD as u32;
+
+pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
+    for view in case.nodes() {
+        fits(case, &view, findings);
+    }
+    black_holes(case, findings);
+}
+
+/// The MTU that is set on each device against what is below it.
+fn fits(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) {
+    let (Some(uplink), Some(tunnel)) = (view.uplink(), view.tunnel()) else {
+        return;
+    };
+    let room = uplink.mtu.saturating_sub(OVERHEAD);
+    if tunnel.mtu > room {
+        findings.push(
+            Finding::new(
+                "mtu",
+                Severity::Error,
+                &view.node.name,
+                format!("{} takes packets that don't fit into {}", tunnel.name, uplink.name),
+            )
+            .seen(format!(
+                "{}: MTU {}; {}: MTU {}, less {OVERHEAD} for VXLAN: {room}",
+                tunnel.name, tunnel.mtu, uplink.name, uplink.mtu
+            ))
+            .why("encapsulated packets of full size are fragmented or dropped")
+            .remedy(format!("ip link set dev {} mtu {room}", tunnel.name))
+            .on_a_cluster(format!(
+                "kubectl patch felixconfiguration default --type merge -p '{{\"spec\":{{\"vxlanMTU\":{room}}}}}'"
+            ))
+            .verify(has_mtu(&tunnel.name, room)),
+        );
+    }
+    for pod in &view.node.pods {
+        let Some(seen) = case.inspections.get(&pod.place) else {
+            continue;
+        };
+        let Some(link) = seen.link_with(pod.address) else {
+            continue;
+        };
+        if link.mtu > tunnel.mtu {
+            let name = pod.place.to_string();
+            let mut finding = Finding::new(
+                    "mtu",
+                    Severity::Warning,
+                    &name,
+                    "the pod's MTU is above its node's tunnel's",
+                )
+                .seen(format!(
+                    "{} of {name}: MTU {}; {} of {}: MTU {}",
+                    link.name, link.mtu, tunnel.name, view.node.name, tunnel.mtu
+                ))
+                .why(
+                    "each connection loses its first full packets until the node's ICMP has taught it the smaller size; \
+                     a pod keeps the MTU that it was made with",
+                )
+                .remedy(format!("ip link set dev {} mtu {}", link.name, tunnel.mtu))
+                .on_a_cluster("# make the pods anew: kubectl rollout restart deployment NAME")
+                .verify(has_mtu(&link.name, tunnel.mtu));
+            // Its other end too, so that the node says what is too long for the pod.
+            if !pod.host_device.is_empty() {
+                finding = finding.remedy_at(
+                    &view.node.name,
+                    format!("ip link set dev {} mtu {}", pod.host_device, tunnel.mtu),
+                );
+            }
+            findings.push(finding);
+        }
+    }
+}
+
+/// A command that succeeds if a device has an MTU. /sys would show another namespace's devices.
+fn has_mtu(device: &str, mtu: u32) -> String {
+    format!("ip -o link show dev {device} | grep -q ' mtu {mtu} '")
+}
+
+/// Whether what `probe` sends leaves its node encapsulated.
+fn is_tunnelled(case: &Examination, probe: &ProbeResult) -> bool {
+    let (Some(view), Some(to)) = (case.node(probe.from.node()), case.setup.address(&probe.to)) else {
+        return false;
+    };
+    let from = case.setup.address(&probe.from);
+    fib::look_up(
+        view.seen,
+        &fib::Packet {
+            from,
+            to,
+            input: None,
+        },
+    )
+    .device()
+    .is_some_and(|device| view.seen.link(device).is_some_and(|link| link.vxlan.is_some()))
+}
+
+/// Packets that are lost for their size, without a word.
+fn black_holes(case: &Examination, findings: &mut Vec<Finding>) {
+    let lost: Vec<&ProbeResult> = case
+        .probes
+        .iter()
+        .filter(|probe| probe.seen.datagram && probe.seen.believed_mtu.is_some())
+        .filter(|probe| probe.seen.passing_mtu.unwrap_or(0) < probe.seen.believed_mtu.unwrap_or(0))
+        .collect();
+    // By cluster: each has its own links.
+    let mut by_cluster: BTreeMap<Vec<&str>, Vec<&ProbeResult>> = BTreeMap::new();
+    for probe in lost {
+        let mut clusters: Vec<&str> = [&probe.from, &probe.to]
+            .iter()
+            .filter_map(|place| case.setup.node(place.node()))
+            .map(|(cluster, _)| cluster.name.as_str())
+            .collect();
+        clusters.sort_unstable();
+        clusters.dedup();
+        by_cluster.entry(clusters).or_default().push(probe);
+    }
+    // A path between clusters runs over links of both: what is wrong within one explains it.
+    let within: BTreeSet<&str> = by_cluster
+        .keys()
+        .filter(|clusters| clusters.len() == 1)
+        .flatten()
+        .copied()
+        .collect();
+    for (clusters, probes) in &by_cluster {
+        if clusters.len() > 1 && clusters.iter().any(|cluster| within.contains(cluster)) {
+            continue;
+        }
+        findings.push(black_hole(case, clusters, probes));
+    }
+}
+
+fn black_hole(case: &Examination, clusters: &[&str], probes: &[&ProbeResult]) -> Finding {
+    let pairs: Vec<[&str; 2]> = probes
+        .iter()
+        .map(|probe| [probe.from.node(), probe.to.node()])
+        .collect();
+    let common: Vec<&str> = case
+        .setup
+        .nodes()
+        .map(|(_, node)| node.name.as_str())
+        .filter(|node| pairs.iter().all(|pair| pair.contains(node)))
+        .collect();
+    let place = match common.as_slice() {
+        [] => {
+            let all: BTreeSet<&str> = pairs.iter().flatten().copied().collect();
+            all.into_iter().collect::<Vec<_>>().join(" <-> ")
+        }
+        common => common.join(" <-> "),
+    };
+    // What an uplink's packet may have: an encapsulated one is larger than its inside.
+    let carries = probes
+        .iter()
+        .filter_map(|probe| {
+            let passes = probe.seen.passing_mtu?;
+            Some(if is_tunnelled(case, probe) {
+                passes + OVERHEAD
+            } else {
+                passes
+            })
+        })
+        .min();
+    let mut finding = Finding::new(
+        "mtu-black-hole",
+        Severity::Error,
+        &place,
+        "packets of full size are lost on the way, and no ICMP says so",
+    );
+    for probe in probes.iter().take(4) {
+        finding = finding.seen(format!(
+            "{}: the kernel takes the path to carry {} bytes, {} get through (DF set)",
+            probe.path(),
+            probe.seen.believed_mtu.unwrap_or(0),
+            probe
+                .seen
+                .passing_mtu
+                .map_or_else(|| "not even 576".to_owned(), |mtu| format!("at most {mtu}"))
+        ));
+    }
+    if probes.len() > 4 {
+        finding = finding.seen(format!("and {} more paths", probes.len() - 4));
+    }
+    finding = finding.why(
+        "small requests work and large answers hang: a link on the way carries less than the nodes' MTU, and the ICMP \
+         \"fragmentation needed\" that would say so is not sent or is filtered",
+    );
+    let Some(carries) = carries else {
+        return finding;
+    };
+    let inside = carries.saturating_sub(OVERHEAD);
+    for view in case
+        .nodes()
+        .filter(|view| clusters.contains(&view.cluster.name.as_str()))
+    {
+        let name = view.node.name.as_str();
+        if let Some(uplink) = view.uplink().filter(|link| link.mtu > carries) {
+            finding = finding
+                .remedy_at(name, format!("ip link set dev {} mtu {carries}", uplink.name))
+                .verify_at(name, has_mtu(&uplink.name, carries));
+        }
+        let mut inner: Vec<&str> = view.tunnel().map(|link| link.name.as_str()).into_iter().collect();
+        if let Some(submariner) = &view.cluster.submariner {
+            inner.push(submariner.tunnel.device.as_str());
+            inner.extend(
+                submariner
+                    .cable_tunnel
+                    .as_ref()
+                    .map(|tunnel| tunnel.device.as_str()),
+            );
+        }
+        inner.extend(view.node.pods.iter().map(|pod| pod.host_device.as_str()));
+        for device in inner {
+            if view.seen.link(device).is_some_and(|link| link.mtu > inside) {
+                finding = finding.remedy_at(name, format!("ip link set dev {device} mtu {inside}"));
+            }
+        }
+        for pod in &view.node.pods {
+            let link = case
+                .inspections
+                .get(&pod.place)
+                .and_then(|seen| seen.link_with(pod.address));
+            if let Some(link) = link.filter(|link| link.mtu > inside) {
+                finding = finding.remedy_at(
+                    &pod.place.to_string(),
+                    format!("ip link set dev {} mtu {inside}", link.name),
+                );
+            }
+        }
+    }
+    let probe = probes.iter().find_map(|probe| {
+        let to = case.setup.address(&probe.to)?;
+        Some((probe.from.to_string(), to, matches!(probe.from, Place::Node(_))))
+    });
+    if let Some((from, to, is_node)) = probe {
+        let size = if is_node { carries } else { inside }.saturating_sub(28);
+        finding = finding.on_a_cluster(format!(
+            "# better than all of these: let the link carry the nodes' MTU, or let ICMP type 3 code 4 through; to see it: \
+             ping -M do -s {size} {to}  # from {from}"
+        ));
+    }
+    finding.on_a_cluster(format!(
+        "kubectl patch felixconfiguration default --type merge -p '{{\"spec\":{{\"vxlanMTU\":{inside}}}}}'  # for new pods"
+    ))
+}

@@ -1,0 +1,189 @@
+//! The network plugin's VXLAN device on each node: that it is there, and that its forwarding and neighbour entries
+//! name what the peers have (preflight list, 1 and 10).
+
+use crate::doctor::examination::{Examination, NodeView};
+use crate::doctor::finding::{Finding, Severity};
+
+/// Felix makes the entries anew when it starts.
+const RESTART_CALICO: &str = "kubectl delete pods -n calico-system -l k8s-app=calico-node \
+                              --field-selector spec.nodeName=";
+
+pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
+    for view in case.nodes() {
+        let encapsulates = view.node.blocks.iter().any(|block| block.mode.is_some());
+        if !encapsulates || case.peers(&view).next().is_none() {
+            continue;
+        }
+        device(&view, findings);
+        for peer in case.peers(&view) {
+            entries(&view, &peer, findings);
+        }
+    }
+}
+
+fn device(view: &NodeView<'_>, findings: &mut Vec<Finding>) {
+    let tunnel = &view.cluster.tunnel;
+    let name = &tunnel.device;
+    let finding = |title: String| Finding::new("vxlan-device", Severity::Error, &view.node.name, title);
+    let why = "encapsulated packets from and to this node get lost";
+    let Some(link) = view.tunnel() else {
+        findings.push(
+            finding(format!("{} has no device {name}", view.node.name))
+                .seen(format!(
+                    "devices: {}",
+                    view.seen
+                        .links
+                        .iter()
+                        .map(|link| link.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ))
+                .why(why)
+                .on_a_cluster(format!("{RESTART_CALICO}{}", view.node.name))
+                .verify(format!("ip link show dev {name}")),
+        );
+        return;
+    };
+    if !link.up {
+        findings.push(
+            finding(format!("{name} is down"))
+                .seen(format!("{name}: down"))
+                .why(why)
+                .remedy(format!("ip link set dev {name} up"))
+                .on_a_cluster(format!(
+                    "# its routes went with it; let Felix make them again: {RESTART_CALICO}{}",
+                    view.node.name
+                ))
+                .verify(format!("ip -o link show dev {name} up | grep -q .")),
+        );
+        return;
+    }
+    let Some(vxlan) = &link.vxlan else { return };
+    let uplink = view.uplink().map_or("eth0", |link| link.name.as_str());
+    if (vxlan.vni, vxlan.port) != (tunnel.vni, tunnel.port) {
+        findings.push(
+            finding(format!(
+                "{name} speaks another VXLAN than the cluster's other nodes"
+            ))
+            .seen(format!(
+                "{name}: VNI {} and UDP port {}, where {} and {} are expected",
+                vxlan.vni, vxlan.port, tunnel.vni, tunnel.port
+            ))
+            .why(why)
+            .on_a_cluster(format!(
+                "# let Felix make it anew: ip link del {name}; {RESTART_CALICO}{}",
+                view.node.name
+            ))
+            .verify(format!(
+                "ip -d link show dev {name} | grep -q 'vxlan id {} .*dstport {}'",
+                tunnel.vni, tunnel.port
+            )),
+        );
+    }
+    if let Some(local) = vxlan.local.filter(|local| *local != view.node.address) {
+        findings.push(
+            finding(format!(
+                "{name} sends from {local}, which is not the node's address"
+            ))
+            .seen(format!(
+                "{name}: local {local}, the node is {}",
+                view.node.address
+            ))
+            .why("peers send back to the node's address, and filters on the way may know no other")
+            .remedy(format!(
+                "ip link set dev {name} type vxlan id {} local {} dev {uplink}",
+                vxlan.vni, view.node.address
+            ))
+            .verify(format!(
+                "ip -d link show dev {name} | grep -q 'local {} '",
+                view.node.address
+            )),
+        );
+    }
+}
+
+/// What the node knows of a peer's device.
+fn entries(view: &NodeView<'_>, peer: &NodeView<'_>, findings: &mut Vec<Finding>) {
+    let (Some(own), Some(theirs)) = (view.tunnel(), peer.tunnel()) else {
+        return;
+    };
+    let name = &own.name;
+    let mac = &theirs.mac;
+    let restart = format!("{RESTART_CALICO}{}", view.node.name);
+    let sends_to: Vec<_> = view
+        .seen
+        .fdb
+        .iter()
+        .filter(|entry| entry.device == *name && entry.mac == *mac)
+        .filter_map(|entry| entry.destination)
+        .collect();
+    if !sends_to.contains(&peer.node.address) {
+        let seen = match sends_to.first() {
+            Some(address) => format!(
+                "{mac} dev {name} dst {address}, where {} is {} (bridge fdb show dev {name})",
+                peer.node.name, peer.node.address
+            ),
+            None => format!("no entry for {mac} dev {name}, which is {}'s", peer.node.name),
+        };
+        findings.push(
+            Finding::new(
+                "stale-fdb",
+                Severity::Error,
+                &view.node.name,
+                format!("{name} sends what is for {} somewhere else", peer.node.name),
+            )
+            .seen(seen)
+            .why("each encapsulated packet goes to the address of this entry: to a node that is gone, or to none")
+            .remedy(format!(
+                "bridge fdb replace {mac} dev {name} dst {} self permanent",
+                peer.node.address
+            ))
+            .on_a_cluster(restart.clone())
+            .verify(format!(
+                "bridge fdb show dev {name} | grep -q '^{mac} dst {} '",
+                peer.node.address
+            )),
+        );
+    }
+    for address in &theirs.addresses {
+        let known = view
+            .seen
+            .neighbours
+            .iter()
+            .find(|entry| entry.device == *name && entry.address == address.address);
+        if known.is_some_and(|entry| entry.mac.as_ref() == Some(mac)) {
+            continue;
+        }
+        let seen = match known {
+            Some(entry) => format!(
+                "{} dev {name} lladdr {}, where {}'s {name} has {mac} (ip neigh)",
+                address.address,
+                entry.mac.as_deref().unwrap_or("(none)"),
+                peer.node.name
+            ),
+            None => format!(
+                "no entry for {} dev {name}, which is {}'s",
+                address.address, peer.node.name
+            ),
+        };
+        findings.push(
+            Finding::new(
+                "stale-neighbour",
+                Severity::Error,
+                &view.node.name,
+                format!("{name} frames what is for {} with another MAC", peer.node.name),
+            )
+            .seen(seen)
+            .why("the peer's device drops frames that are not for its MAC, and the sender may have no forwarding entry for the wrong one")
+            .remedy(format!(
+                "ip neigh replace {} lladdr {mac} dev {name} nud permanent",
+                address.address
+            ))
+            .on_a_cluster(restart.clone())
+            .verify(format!(
+                "ip neigh show {} dev {name} | grep -q 'lladdr {mac}'",
+                address.address
+            )),
+        );
+    }
+}
