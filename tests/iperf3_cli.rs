@@ -436,10 +436,7 @@ fn mistakes_end_with_one_and_say_so() {
             &["-c", "x", "--foo"],
             "iperf3: unrecognized option '--foo'\nUsage:",
         ),
-        (
-            &["-c", "x", "-R", "--rcv-timeout", "5000"],
-            "iperf3: parameter error - --rcv-timeout can't be used: ",
-        ),
+        (&["-s", "-D"], "iperf3: parameter error - -D can't be used: "),
         (
             &["-c", "x", "--sctp"],
             "iperf3: parameter error - --sctp can't be used: ",
@@ -652,6 +649,95 @@ fn sockets_are_made_as_asked() {
     assert!(said.contains("SO_BINDTODEVICE nosuchdevice"), "{said}");
 }
 
+/// Transports and labels that only some kernels have: used, or refused in words.
+#[test]
+fn multipath_and_flow_labels_are_used_where_the_kernel_has_them() {
+    let port = free_port();
+    let child = Who::Ours
+        .command()
+        .args(["-s", "-p", &port.to_string(), "--logfile", "/dev/null"])
+        .args(["--snd-timeout", "5000", "--cntl-ka=10/2/3", "--bind-dev", "lo"])
+        .spawn()
+        .unwrap();
+    let server = Server {
+        child: Some(child),
+        port,
+    };
+    let output = client(Who::Ours, server.port, &["-m", "--bidir", "-n", "1M", "-J"]);
+    let document = json(&output);
+    if output.status.success() {
+        assert!(
+            document["end"]["sum_received"]["bytes"].as_u64() > Some(0),
+            "{document}"
+        );
+    } else {
+        let error = document["error"].as_str().unwrap();
+        assert!(error.contains("this kernel has no multipath TCP"), "{error}");
+    }
+    let six = |arguments: &[&str]| {
+        let port = server.port.to_string();
+        let mut command = Who::Ours.command();
+        command.args(["-c", "::1", "-p", &port, "-n", "1M", "-J"]);
+        command.args(arguments).output().unwrap()
+    };
+    if TcpListener::bind("[::1]:0").is_ok() {
+        for arguments in [&["-L", "0x12345", "-P", "2"][..], &["-L", "7", "-u", "-b", "50M"]] {
+            let output = six(arguments);
+            assert!(output.status.success(), "{arguments:?}: {}", text(&output.stdout));
+        }
+    }
+    let four = client(Who::Ours, server.port, &["-n", "1M", "-L", "5"]);
+    assert_eq!(four.status.code(), Some(1));
+    assert!(text(&four.stderr).contains("unable to set IPv6 flow label"));
+}
+
+/// By default tests run side by side; `--one-test-at-a-time` has iperf3's own answer to the second.
+#[test]
+fn a_server_serves_many_or_one() {
+    let background = |port: u16| {
+        let mut command = Who::Ours.command();
+        command
+            .args([
+                "-c",
+                "127.0.0.1",
+                "-t",
+                "3",
+                "-b",
+                "10M",
+                "-J",
+                "-p",
+                &port.to_string(),
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let ready = |server: &Server| assert!(client(Who::Ours, server.port, &["-n", "1K"]).status.success());
+    let many = Server::start(Who::Ours, &["-i", "0.5"]);
+    ready(&many);
+    let first = background(many.port);
+    thread::sleep(Duration::from_millis(700));
+    let output = client(Who::Ours, many.port, &["-t", "1", "-b", "10M"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(first.wait_with_output().unwrap().status.success());
+    let said = text(&many.terminate().stdout);
+    let of_clients = |line: &&str| line.starts_with("127.0.0.1:") && line.contains("sec");
+    assert!(said.lines().filter(of_clients).count() >= 2, "{said}");
+
+    let one = Server::start(Who::Ours, &["--one-test-at-a-time", "--logfile", "/dev/null"]);
+    ready(&one);
+    let first = background(one.port);
+    thread::sleep(Duration::from_millis(1200));
+    let output = client(Who::Ours, one.port, &["-t", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("the server is busy running a test. try again later"),
+        "{said}"
+    );
+    assert!(first.wait_with_output().unwrap().status.success());
+}
+
 #[test]
 fn an_interrupted_client_sums_up_and_ends_well() {
     let server = Server::start(Who::Ours, &["-1"]);
@@ -701,28 +787,66 @@ fn a_python_parser_reads_our_documents() {
     let Some(python) = python_with_parser() else {
         return;
     };
-    let server = Server::start(Who::Ours, &[]);
-    for mode in [&["-t", "1", "-b", "10M"][..], &["-t", "1", "-b", "10M", "-R"]] {
+    let server = Server::start(Who::Ours, &["--logfile", "/dev/null"]);
+    let folder = tempfile::tempdir().unwrap();
+    let read = |mode: &[&str], script: &str| {
         let output = client(Who::Ours, server.port, &[mode, &["-J"]].concat());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("result.json");
+        let path = folder.path().join(mode.concat());
         std::fs::write(&path, &output.stdout).unwrap();
-        let script = "import sys, iperf3; r = iperf3.TestResult(open(sys.argv[1]).read()); \
-                      print(r.error, r.type, r.protocol, r.reverse, r.version, type(r.retransmits).__name__, \
-                      r.sent_bytes == r.json['end']['sum_sent']['bytes'], 1 < r.received_Mbps < 100, r.local_host)";
+        let script = format!("import sys, iperf3; r = iperf3.TestResult(open(sys.argv[1]).read()); {script}");
         let read = Command::new(&python)
-            .args(["-c", script])
+            .args(["-c", &script])
             .arg(&path)
             .output()
             .unwrap();
-        let reverse = if mode.contains(&"-R") { "True" } else { "False" };
-        assert_eq!(
-            text(&read.stdout),
-            format!("None client TCP {reverse} iperf 3.21 int True True 127.0.0.1\n"),
-            "{}",
-            text(&read.stderr)
-        );
-    }
+        format!("{}{}", text(&read.stdout), text(&read.stderr))
+    };
+    let read = &read;
+    thread::scope(|scope| {
+        for mode in [
+            &["-t", "1", "-b", "10M"][..],
+            &["-t", "1", "-b", "10M", "-R"],
+            &["-t", "1", "-b", "10M", "--bidir"],
+            &["-t", "1", "-b", "10M", "-P", "2", "-O", "1"],
+            &["-n", "1M", "-b", "20M", "--get-server-output"],
+        ] {
+            scope.spawn(move || {
+                let said = read(
+                    mode,
+                    "print(r.error, r.type, r.protocol, r.reverse, r.version, type(r.retransmits).__name__, \
+                     r.sent_bytes == r.json['end']['sum_sent']['bytes'], 1 < r.received_Mbps < 100, r.local_host)",
+                );
+                let reverse = if mode.contains(&"-R") { "True" } else { "False" };
+                let expected = format!("None client TCP {reverse} iperf 3.21 int True True 127.0.0.1\n");
+                assert_eq!(said, expected, "{mode:?}");
+            });
+        }
+        for mode in [
+            &["-u", "-t", "1", "-b", "10M"][..],
+            &["-u", "-t", "1", "-b", "10M", "-R"],
+            &["-u", "-t", "1", "-b", "10M", "--bidir", "-l", "1200"],
+            &[
+                "-u",
+                "-t",
+                "1",
+                "-b",
+                "10M",
+                "--gsro",
+                "-l",
+                "1200",
+                "--udp-counters-64bit",
+            ],
+        ] {
+            scope.spawn(move || {
+                let said = read(
+                    mode,
+                    "print(r.error, r.protocol, type(r.packets).__name__, type(r.lost_packets).__name__, r.packets > 10, \
+                     0 <= r.lost_percent < 50, r.jitter_ms >= 0, 1 < r.Mbps < 100, r.bytes > 100000, 0.5 < r.seconds < 3)",
+                );
+                assert_eq!(said, "None UDP int int True True True True True True\n", "{mode:?}");
+            });
+        }
+    });
 }
 
 /// A Python with the parser, in an environment of its own under the build folder.

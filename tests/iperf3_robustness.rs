@@ -1,12 +1,17 @@
 //! Our iperf3 client and server against each other and against peers that misbehave, over loopback.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test: a failure panics")]
 
+#[path = "../src/skip.rs"]
+mod skip;
+#[path = "support/iperf3.rs"]
+mod support;
+
 use encapbench::{
     iperf3::{
         TestEvent, TestOutcome,
         client::{self, ClientError, ClientOptions, Finish, Flow, TestParameters},
-        server::{Rejection, Server, ServerEvent, ServerOptions, ServerReport, TestError},
-        wire::{Cookie, Parameters, client::Failure, frame::frame, server::Patience},
+        server::{Rejection, ServerOptions, TestError},
+        wire::{Cookie, Parameters, client::Failure, server::Patience},
     },
     sys::stop::Stop,
     units::{BitRate, Bytes},
@@ -14,96 +19,16 @@ use encapbench::{
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::mpsc,
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
-
-const HALF: Duration = Duration::from_millis(500);
-const LONG: Duration = Duration::from_secs(10);
-
-fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// A server on a thread; stopped when dropped.
-struct Running {
-    address: SocketAddr,
-    stop: Stop,
-    events: mpsc::Receiver<ServerEvent>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Running {
-    fn start(options: ServerOptions) -> Self {
-        let server = Server::bind(loopback(0), options).unwrap();
-        let (address, stop) = (server.local_addr(), Stop::new().unwrap());
-        let (sender, events) = mpsc::channel();
-        let token = stop.clone();
-        let thread = thread::spawn(move || {
-            server
-                .serve(&token, &mut |event| {
-                    let _ = sender.send(event);
-                })
-                .unwrap();
-        });
-        Self {
-            address,
-            stop,
-            events,
-            thread: Some(thread),
-        }
-    }
-
-    fn report(&self) -> ServerReport {
-        loop {
-            if let ServerEvent::Finished(report) = self.events.recv_timeout(LONG).unwrap() {
-                return *report;
-            }
-        }
-    }
-
-    fn rejection(&self) -> Rejection {
-        loop {
-            if let ServerEvent::Rejected { reason, .. } = self.events.recv_timeout(LONG).unwrap() {
-                return reason;
-            }
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn for_half_a_second() -> TestParameters {
-    TestParameters {
-        finish: Finish::After(HALF),
-        ..TestParameters::default()
-    }
-}
+use support::{HALF, LONG, Running, by_hand, for_half_a_second, loopback, options, run};
 
 fn endless() -> TestParameters {
     TestParameters {
         finish: Finish::Never,
         ..TestParameters::default()
     }
-}
-
-fn options(address: SocketAddr, test: TestParameters) -> ClientOptions {
-    ClientOptions {
-        test,
-        ..ClientOptions::new(address)
-    }
-}
-
-fn run(options: &ClientOptions) -> Result<TestOutcome, ClientError> {
-    client::run(options, &Stop::new().unwrap(), &mut |_| {})
 }
 
 /// Runs a test and does something as soon as data flows.
@@ -419,19 +344,6 @@ fn every_way_a_server_can_fail_has_its_name() {
     ));
 }
 
-/// A client by hand: control connection and its cookie, after these parameters.
-fn by_hand(address: SocketAddr, parameters: &str) -> (TcpStream, Cookie) {
-    let cookie = Cookie::from_random([3; 36]);
-    let mut control = TcpStream::connect(address).unwrap();
-    control.set_read_timeout(Some(LONG)).unwrap();
-    control.write_all(cookie.as_bytes()).unwrap();
-    let mut state = [0];
-    control.read_exact(&mut state).unwrap();
-    assert_eq!(state, [9]);
-    control.write_all(&frame(parameters)).unwrap();
-    (control, cookie)
-}
-
 #[test]
 fn hostile_parameters_are_refused_with_stocks_codes() {
     let server = Running::start(ServerOptions::default());
@@ -445,7 +357,7 @@ fn hostile_parameters_are_refused_with_stocks_codes() {
         ("{broken", 114),
     ];
     for (parameters, code) in cases {
-        let (mut control, cookie) = by_hand(server.address, parameters);
+        let (mut control, cookie) = by_hand(server.address, 3, parameters);
         let mut answer = Vec::new();
         if code == 141 {
             // The window is tried on the stream itself.
@@ -466,7 +378,7 @@ fn hostile_parameters_are_refused_with_stocks_codes() {
 #[test]
 fn a_stream_that_dies_ends_its_test_by_name() {
     let server = Running::start(ServerOptions::default());
-    let (mut control, cookie) = by_hand(server.address, &Parameters::default().encode());
+    let (mut control, cookie) = by_hand(server.address, 3, &Parameters::default().encode());
     let mut states = [0; 3];
     control.read_exact(&mut states[..1]).unwrap();
     let mut stream = TcpStream::connect(server.address).unwrap();
@@ -494,7 +406,7 @@ fn a_client_that_never_brings_its_streams_is_given_up() {
         patience,
         ..ServerOptions::default()
     });
-    let (mut control, _) = by_hand(server.address, &Parameters::default().encode());
+    let (mut control, _) = by_hand(server.address, 3, &Parameters::default().encode());
     let mut answer = Vec::new();
     control.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, [10, 0xfe, 0, 0, 0, 204, 0, 0, 0, 0]);

@@ -6,11 +6,16 @@
     reason = "a test: a failure panics, a skip is told"
 )]
 
+#[path = "../src/skip.rs"]
+mod skip;
+#[path = "support/iperf3.rs"]
+mod support;
+
 use encapbench::{
     iperf3::{
         TestOutcome,
         client::{self, ClientOptions, Finish, Flow, TestParameters},
-        server::{Server, ServerEvent, ServerOptions, ServerReport},
+        server::{Server, ServerEvent, ServerOptions},
         wire::{Cookie, Transport, frame::frame},
     },
     measure::Direction,
@@ -18,75 +23,16 @@ use encapbench::{
     units::{BitRate, Bytes},
 };
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    process::{Child, Command, Output, Stdio},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    process::{Command, Output, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
+use support::{StockServer, loopback, our_server, stock};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Whether there is a stock iperf3; says so loudly where not.
-fn stock() -> bool {
-    let there = Command::new("iperf3")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !there {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "iperf3 is not installed, and CI must have it"
-        );
-        eprintln!("SKIPPED: iperf3 is not installed: nothing was tested against a stock peer");
-    }
-    there
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// A stock server for one test, killed when dropped.
-struct StockServer {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl StockServer {
-    fn start() -> Self {
-        let free = TcpListener::bind(loopback(0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let mut child = Command::new("iperf3")
-            .args(["-s", "-1", "--forceflush", "-B", "127.0.0.1", "-p"])
-            .arg(port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(
-            lines.any(|line| line.unwrap().contains("Server listening")),
-            "the stock server did not start"
-        );
-        // It must be read on, or the server blocks.
-        thread::spawn(move || lines.for_each(drop));
-        Self {
-            child,
-            address: loopback(port),
-        }
-    }
-}
-
-impl Drop for StockServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn udp() -> TestParameters {
     TestParameters {
@@ -113,27 +59,6 @@ fn against_stock(test: TestParameters) -> Option<TestOutcome> {
     }
     let server = StockServer::start();
     Some(run(server.address, test))
-}
-
-/// Our server for one test, on a thread.
-fn our_server() -> (SocketAddr, mpsc::Receiver<ServerReport>) {
-    let options = ServerOptions {
-        one_test: true,
-        ..ServerOptions::default()
-    };
-    let server = Server::bind(loopback(0), options).unwrap();
-    let address = server.local_addr();
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        server
-            .serve(&Stop::new().unwrap(), &mut |event| {
-                if let ServerEvent::Finished(report) = event {
-                    let _ = sender.send(*report);
-                }
-            })
-            .unwrap();
-    });
-    (address, receiver)
 }
 
 /// A stock client against our server: its JSON and our report.

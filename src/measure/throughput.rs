@@ -174,12 +174,18 @@ impl ThroughputResult {
 
     /// Bytes received over both directions, warm-up excluded.
     pub fn all_received_bytes(&self) -> u64 {
-        self.streams.iter().map(|s| s.received_bytes).sum()
+        self.streams
+            .iter()
+            .map(|s| s.received_bytes)
+            .fold(0, u64::saturating_add)
     }
 
     /// Bytes carried over all streams, warm-up included.
     pub fn total_bytes(&self) -> u64 {
-        self.streams.iter().map(|s| s.total_bytes).sum()
+        self.streams
+            .iter()
+            .map(|s| s.total_bytes)
+            .fold(0, u64::saturating_add)
     }
 
     /// Throughput over all streams and both directions, in bytes a second; `None` where nothing was measured.

@@ -22,6 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long until we ask again, where we may.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// How long the server's port may be closed.
+const REFUSED: Duration = Duration::from_secs(3);
+
+/// How long until we ask again where it was.
+const PAUSE: Duration = Duration::from_millis(50);
+
 impl Run<'_> {
     /// Opens a stream. Where the server ended the test meanwhile, the machine knows why.
     pub(super) fn open_datagrams(
@@ -34,23 +40,33 @@ impl Run<'_> {
         let broken = |error| failed(ConnectError::Failed(address, error));
         let socket =
             link::connect_datagrams(address, local, |socket| self.prepare(socket)).map_err(failed)?;
-        let deadline = Instant::now() + PATIENCE;
-        socket.send(&datagram::CONNECT).map_err(broken)?;
-        let mut asked = Instant::now();
+        let began = Instant::now();
+        let deadline = began + PATIENCE;
+        // Some servers open the port of the next stream only once they have answered the one before. What was refused
+        // reached nobody, so that asking again can't be taken for another stream.
+        let may_be_refused =
+            |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused && began.elapsed() < REFUSED;
+        let mut next = Some(began);
         loop {
-            if is_answered(&socket).map_err(broken)? {
-                return Ok(socket.into());
+            let now = Instant::now();
+            if next.is_some_and(|next| now >= next) {
+                next = match socket.send(&datagram::CONNECT) {
+                    Ok(_) => self.options.ask_again.then(|| now + AGAIN),
+                    Err(error) if may_be_refused(&error) => Some(now + PAUSE),
+                    Err(error) => return Err(broken(error)),
+                };
+            }
+            match is_answered(&socket) {
+                Ok(true) => return Ok(socket.into()),
+                Ok(false) => {}
+                Err(error) if may_be_refused(&error) => next = Some(now + PAUSE),
+                Err(error) => return Err(broken(error)),
             }
             if self.stop.is_stopped() {
                 return Err(failed(ConnectError::Interrupted(address)));
             }
-            let now = Instant::now();
             if now >= deadline {
                 return Err(failed(ConnectError::Timeout(address, PATIENCE)));
-            }
-            if self.options.ask_again && now >= asked + AGAIN {
-                socket.send(&datagram::CONNECT).map_err(broken)?;
-                asked = now;
             }
             self.listen();
             match self.machine.phase() {
@@ -59,11 +75,7 @@ impl Run<'_> {
                 // The test starts, so the server has all streams: only its answer to the last one was lost.
                 _ => return Ok(socket.into()),
             }
-            let until = if self.options.ask_again {
-                deadline.min(asked + AGAIN)
-            } else {
-                deadline
-            };
+            let until = next.map_or(deadline, |next| next.min(deadline));
             link::wait_for_any(
                 &self.link,
                 &self.wake,

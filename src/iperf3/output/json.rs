@@ -191,7 +191,7 @@ fn put_span(object: &mut ObjectBuilder, span: &Span, bytes: u64, bits: f64) {
     object.put("start", Json::Float(span.start));
     object.put("end", Json::Float(span.end));
     object.put("seconds", Json::Float(span.seconds));
-    object.integer("bytes", Some(bytes as i64));
+    object.integer("bytes", Some(i64::try_from(bytes).unwrap_or(i64::MAX)));
     object.put("bits_per_second", Json::Float(bits));
 }
 
@@ -236,7 +236,10 @@ pub fn interval(start: &StartView, view: &IntervalView) -> Json {
             .filter(|s| s.direction == direction)
             .cloned()
             .collect();
-        let bytes = streams.iter().map(|stream| stream.bytes).sum();
+        let bytes = streams
+            .iter()
+            .map(|stream| stream.bytes)
+            .fold(0, u64::saturating_add);
         let mut sum = ObjectBuilder::default();
         put_span(&mut sum, &span, bytes, bits_per_second(bytes, span.seconds));
         if sends && streams.iter().any(|stream| stream.tcp.is_some()) {
@@ -244,8 +247,11 @@ pub fn interval(start: &StartView, view: &IntervalView) -> Json {
                 .iter()
                 .filter_map(|stream| stream.tcp)
                 .map(|tcp| tcp.retransmits)
-                .sum();
-            sum.integer("retransmits", Some(retransmits as i64));
+                .fold(0, u64::saturating_add);
+            sum.integer(
+                "retransmits",
+                Some(i64::try_from(retransmits).unwrap_or(i64::MAX)),
+            );
         }
         put_datagrams(&mut sum, &streams, sends);
         sum.put("omitted", Json::Bool(view.omitted));
@@ -261,8 +267,8 @@ fn put_datagrams(object: &mut ObjectBuilder, streams: &[StreamInterval], sends: 
     if udp.is_empty() {
         return;
     }
-    let packets = udp.iter().map(|udp| udp.packets).sum();
-    let lost = udp.iter().map(|udp| udp.lost).sum();
+    let packets = udp.iter().map(|udp| udp.packets).fold(0, i64::saturating_add);
+    let lost = udp.iter().map(|udp| udp.lost).fold(0, i64::saturating_add);
     if !sends {
         let jitter = udp.iter().map(|udp| udp.jitter).sum::<f64>() / udp.len() as f64;
         object.put("jitter_ms", Json::Float(jitter * 1000.0));
@@ -393,7 +399,10 @@ fn put_tcp_sums(object: &mut ObjectBuilder, sends: bool, suffix: &str, streams: 
         end: seconds,
         seconds,
     };
-    let sent: u64 = streams.iter().map(|stream| stream.sent).sum();
+    let sent = streams
+        .iter()
+        .map(|stream| stream.sent)
+        .fold(0, u64::saturating_add);
     let seconds = longest(streams, |stream| stream.sent_seconds);
     let mut sum = ObjectBuilder::default();
     put_span(&mut sum, &whole(seconds), sent, bits_per_second(sent, seconds));
@@ -402,12 +411,18 @@ fn put_tcp_sums(object: &mut ObjectBuilder, sends: bool, suffix: &str, streams: 
             .iter()
             .filter_map(|stream| stream.tcp)
             .map(|tcp| tcp.retransmits)
-            .sum();
-        sum.integer("retransmits", Some(retransmits as i64));
+            .fold(0, u64::saturating_add);
+        sum.integer(
+            "retransmits",
+            Some(i64::try_from(retransmits).unwrap_or(i64::MAX)),
+        );
     }
     sum.put("sender", Json::Bool(sends));
     object.put(&format!("sum_sent{suffix}"), sum.build());
-    let received: u64 = streams.iter().map(|stream| stream.received).sum();
+    let received = streams
+        .iter()
+        .map(|stream| stream.received)
+        .fold(0, u64::saturating_add);
     let seconds = longest(streams, |stream| stream.received_seconds);
     let mut sum = ObjectBuilder::default();
     put_span(
@@ -457,13 +472,19 @@ fn udp_stream(side: Side, stream: &StreamEnd) -> Json {
 
 fn put_udp_sums(object: &mut ObjectBuilder, sends: bool, suffix: &str, streams: &[&StreamEnd]) {
     let udp: Vec<_> = streams.iter().filter_map(|stream| stream.udp).collect();
-    let sent: u64 = streams.iter().map(|stream| stream.sent).sum();
-    let received: u64 = streams.iter().map(|stream| stream.received).sum();
+    let sent = streams
+        .iter()
+        .map(|stream| stream.sent)
+        .fold(0, u64::saturating_add);
+    let received = streams
+        .iter()
+        .map(|stream| stream.received)
+        .fold(0, u64::saturating_add);
     let (packets_sent, packets_received): (i64, i64) = (
-        udp.iter().map(|udp| udp.sent).sum(),
-        udp.iter().map(|udp| udp.received).sum(),
+        udp.iter().map(|udp| udp.sent).fold(0, i64::saturating_add),
+        udp.iter().map(|udp| udp.received).fold(0, i64::saturating_add),
     );
-    let lost: i64 = udp.iter().map(|udp| udp.lost).sum();
+    let lost = udp.iter().map(|udp| udp.lost).fold(0, i64::saturating_add);
     let jitter = udp.iter().map(|udp| udp.jitter).sum::<f64>() / udp.len().max(1) as f64;
     let sent_seconds = longest(streams, |stream| stream.sent_seconds);
     let received_seconds = longest(streams, |stream| stream.received_seconds);

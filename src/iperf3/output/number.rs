@@ -66,6 +66,8 @@ fn adapt(mut value: f64, base: f64) -> (f64, &'static str) {
 
 /// Three significant digits, at least four columns.
 fn digits(value: f64) -> String {
+    // A peer may have told a time next to nothing, and a rate without end.
+    let value = if value.is_finite() { value } else { 0.0 };
     if value < 9.995 {
         format!("{value:4.2}")
     } else if value < 99.95 {

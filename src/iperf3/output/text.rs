@@ -205,12 +205,19 @@ pub fn interval(start: &StartView, view: &IntervalView, first: bool, style: Styl
             });
         }
         if many {
-            let head = row(sum_id(), streams.iter().map(|stream| stream.bytes).sum()).head(style.unit);
+            let head = row(
+                sum_id(),
+                streams
+                    .iter()
+                    .map(|stream| stream.bytes)
+                    .fold(0, u64::saturating_add),
+            )
+            .head(style.unit);
             let udp: Vec<_> = streams.iter().filter_map(|stream| stream.udp).collect();
             lines.push(if !udp.is_empty() {
                 let sum = UdpInterval {
-                    packets: udp.iter().map(|udp| udp.packets).sum(),
-                    lost: udp.iter().map(|udp| udp.lost).sum(),
+                    packets: udp.iter().map(|udp| udp.packets).fold(0, i64::saturating_add),
+                    lost: udp.iter().map(|udp| udp.lost).fold(0, i64::saturating_add),
                     jitter: udp.iter().map(|udp| udp.jitter).sum::<f64>() / udp.len() as f64,
                 };
                 udp_interval(&head, sum, sends, start.bidirectional(), omitted)
@@ -219,7 +226,7 @@ pub fn interval(start: &StartView, view: &IntervalView, first: bool, style: Styl
                     .iter()
                     .filter_map(|s| s.tcp)
                     .map(|tcp| tcp.retransmits)
-                    .sum();
+                    .fold(0, u64::saturating_add);
                 format!("{head}  {retransmits:3}             {omitted}")
             } else {
                 format!("{head}                  {omitted}")
@@ -293,8 +300,14 @@ fn total(streams: &[&StreamEnd], direction: Direction) -> StreamEnd {
     let mut total = StreamEnd {
         socket: 0,
         direction,
-        sent: streams.iter().map(|stream| stream.sent).sum(),
-        received: streams.iter().map(|stream| stream.received).sum(),
+        sent: streams
+            .iter()
+            .map(|stream| stream.sent)
+            .fold(0, u64::saturating_add),
+        received: streams
+            .iter()
+            .map(|stream| stream.received)
+            .fold(0, u64::saturating_add),
         sent_seconds: longest(|stream| stream.sent_seconds),
         received_seconds: longest(|stream| stream.received_seconds),
         tcp: None,
@@ -303,14 +316,15 @@ fn total(streams: &[&StreamEnd], direction: Direction) -> StreamEnd {
     };
     for stream in streams {
         if let Some(tcp) = stream.tcp {
-            total.tcp.get_or_insert_default().retransmits += tcp.retransmits;
+            let retransmits = &mut total.tcp.get_or_insert_default().retransmits;
+            *retransmits = retransmits.saturating_add(tcp.retransmits);
         }
         if let Some(udp) = stream.udp {
             let sum = total.udp.get_or_insert_default();
-            sum.sent += udp.sent;
-            sum.received += udp.received;
-            sum.lost += udp.lost;
-            sum.out_of_order += udp.out_of_order;
+            sum.sent = sum.sent.saturating_add(udp.sent);
+            sum.received = sum.received.saturating_add(udp.received);
+            sum.lost = sum.lost.saturating_add(udp.lost);
+            sum.out_of_order = sum.out_of_order.saturating_add(udp.out_of_order);
             sum.jitter += udp.jitter / streams.len() as f64;
         }
     }

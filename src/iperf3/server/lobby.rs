@@ -57,6 +57,8 @@ pub(super) enum Stranger {
 pub(super) struct Lobby {
     guests: VecDeque<Guest>,
     leaving: VecDeque<Leaving>,
+    /// Whose fate was seen while others came in.
+    settled: Vec<Stranger>,
     crowded: Vec<SocketAddr>,
     patience: Duration,
     room: usize,
@@ -67,6 +69,7 @@ impl Lobby {
         Self {
             guests: VecDeque::new(),
             leaving: VecDeque::new(),
+            settled: Vec::new(),
             crowded: Vec::new(),
             patience,
             room: room.max(1),
@@ -86,9 +89,14 @@ impl Lobby {
                         continue;
                     }
                     if self.guests.len() >= self.room
-                        && let Some(oldest) = self.guests.pop_front()
+                        && let Some(mut oldest) = self.guests.pop_front()
                     {
-                        self.crowded.push(oldest.peer);
+                        // It may have said all that was wanted, and nobody has listened yet.
+                        if oldest.read_on() == Some(true) {
+                            self.settled.push(oldest.known());
+                        } else {
+                            self.crowded.push(oldest.peer);
+                        }
                     }
                     self.guests.push_back(Guest {
                         socket,
@@ -150,18 +158,12 @@ impl Lobby {
     pub(super) fn settle(&mut self, now: Instant) -> Vec<Stranger> {
         self.leaving
             .retain(|leaving| now < leaving.deadline && !leaving.is_gone());
-        let mut settled: Vec<_> = self
-            .crowded
-            .drain(..)
-            .map(|peer| Stranger::Gone(peer, Rejection::Crowded))
-            .collect();
+        let mut settled = std::mem::take(&mut self.settled);
+        let crowded = self.crowded.drain(..);
+        settled.extend(crowded.map(|peer| Stranger::Gone(peer, Rejection::Crowded)));
         for mut guest in std::mem::take(&mut self.guests) {
             match guest.read_on() {
-                Some(true) => settled.push(Stranger::Known {
-                    socket: guest.socket,
-                    peer: guest.peer,
-                    cookie: Cookie::from_bytes(guest.cookie),
-                }),
+                Some(true) => settled.push(guest.known()),
                 Some(false) => settled.push(Stranger::Gone(guest.peer, Rejection::NoCookie)),
                 None if now >= guest.deadline => {
                     settled.push(Stranger::Gone(guest.peer, Rejection::NoCookie));
@@ -209,6 +211,14 @@ impl Leaving {
 }
 
 impl Guest {
+    fn known(self) -> Stranger {
+        Stranger::Known {
+            socket: self.socket,
+            peer: self.peer,
+            cookie: Cookie::from_bytes(self.cookie),
+        }
+    }
+
     /// Reads towards the cookie: whether it is whole, false where it will never be, `None` where it needs more.
     fn read_on(&mut self) -> Option<bool> {
         while let Some(rest) = self.cookie.get_mut(self.read..).filter(|rest| !rest.is_empty()) {

@@ -102,9 +102,9 @@ impl Results {
             .and_then(Json::array)
             .ok_or(ResultsError::Missing("streams"))?;
         Ok(Self {
-            cpu_total: float(&json, "cpu_util_total")?,
-            cpu_user: float(&json, "cpu_util_user")?,
-            cpu_system: float(&json, "cpu_util_system")?,
+            cpu_total: float(&json, "cpu_util_total")?.clamp(0.0, CPU_LIMIT),
+            cpu_user: float(&json, "cpu_util_user")?.clamp(0.0, CPU_LIMIT),
+            cpu_system: float(&json, "cpu_util_system")?.clamp(0.0, CPU_LIMIT),
             sender_has_retransmits: integer(&json, "sender_has_retransmits")?,
             congestion_used: string("congestion_used"),
             server_output_text: string("server_output_text"),
@@ -121,6 +121,12 @@ impl Results {
         self.streams.iter().find(|stream| stream.id == id)
     }
 }
+
+/// What a peer can have used, in percent: beyond it is nonsense, which would only be carried into sums.
+const CPU_LIMIT: f64 = 1e6;
+
+/// What a time of a test can be, in seconds.
+const TIME_LIMIT: f64 = 1e9;
 
 fn integer(json: &Json, key: &'static str) -> Result<i64, ResultsError> {
     json.get(key)
@@ -172,17 +178,21 @@ impl StreamReport {
 
     fn from_json(json: &Json) -> Result<Self, ResultsError> {
         let optional = |key| json.get(key).and_then(Json::integer);
+        let time = |key| {
+            let time = json.get(key).and_then(Json::float)?;
+            Some(time.clamp(-TIME_LIMIT, TIME_LIMIT))
+        };
         let report = Self {
             id: integer(json, "id")?,
             bytes: integer(json, "bytes")?,
             retransmits: integer(json, "retransmits")?,
-            jitter: float(json, "jitter")?,
+            jitter: float(json, "jitter")?.clamp(0.0, TIME_LIMIT),
             errors: integer(json, "errors")?,
             omitted_errors: optional("omitted_errors"),
             packets: integer(json, "packets")?,
             omitted_packets: optional("omitted_packets"),
-            start_time: json.get("start_time").and_then(Json::float),
-            end_time: json.get("end_time").and_then(Json::float),
+            start_time: time("start_time"),
+            end_time: time("end_time"),
         };
         if report.omitted_errors.is_some() == report.omitted_packets.is_some() {
             Ok(report)

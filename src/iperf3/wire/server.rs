@@ -3,7 +3,7 @@
 use super::{
     code::ErrorCode,
     cookie::Cookie,
-    frame::{Inbox, Length, PARAMETERS_LIMIT, RESULTS_LIMIT, frame},
+    frame::{Inbox, Length, PARAMETERS_LIMIT, frame},
     parameters::Parameters,
     results::Results,
     state::State,
@@ -147,7 +147,15 @@ pub struct Server {
     /// `time` + `omit`; `None` without a time limit.
     planned: Option<Duration>,
     length: Option<usize>,
+    /// The longest results document, in bytes.
+    results_limit: usize,
 }
+
+/// The longest results document of a client, in bytes: so much, and so much for each stream, of which stock needs a
+/// quarter. A server's may have its whole output in it; a client's has nothing else.
+const RESULTS: usize = 64 << 10;
+/// See [`RESULTS`].
+const RESULTS_OF_STREAM: usize = 1 << 10;
 
 impl Server {
     /// A machine for an admitted control connection; its first action asks for the parameters.
@@ -161,6 +169,7 @@ impl Server {
             deadline: Some(now + patience.answer),
             planned: None,
             length: None,
+            results_limit: RESULTS,
         };
         machine.send(State::ParamExchange);
         machine
@@ -361,6 +370,7 @@ impl Server {
                 let seconds = parameters.time.unwrap_or(10).cast_unsigned();
                 let omit = parameters.omit.unwrap_or(0).cast_unsigned();
                 self.planned = (seconds > 0).then(|| Duration::from_secs(seconds + omit));
+                self.results_limit = RESULTS + RESULTS_OF_STREAM * parameters.total_streams();
                 self.actions.push_back(Action::Prepare(Box::new(parameters)));
                 self.enter(now, Phase::Preparing);
             }
@@ -373,7 +383,7 @@ impl Server {
     }
 
     fn read_results(&mut self, now: Duration) -> bool {
-        let Some(document) = self.document(RESULTS_LIMIT, ErrorCode::RECEIVE_RESULTS) else {
+        let Some(document) = self.document(self.results_limit, ErrorCode::RECEIVE_RESULTS) else {
             return false;
         };
         match Results::decode(&document) {
