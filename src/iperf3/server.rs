@@ -22,7 +22,10 @@ use crate::{
 use door::Gate;
 use lobby::{Lobby, Stranger};
 use roster::{Room, Roster, Stage};
-use rustix::event::{PollFd, PollFlags};
+use rustix::{
+    event::{PollFd, PollFlags},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     collections::HashMap,
@@ -330,10 +333,12 @@ impl Server {
         let waiting = Waiting::default();
         let (notes, inbox) = mpsc::channel();
         let gate = Arc::new(Gate::default());
-        let mut lobby = Lobby::new(self.options.cookie_patience, self.options.strangers);
+        // Guests, refused connections, and tests that only asked (two descriptors each) share half of the descriptors.
+        let strangers = self.options.strangers.min(most_descriptors() / 8);
+        let mut lobby = Lobby::new(self.options.cookie_patience, strangers);
         // Ends the tests when we end, also where that is after one test.
         let end = Stop::new().map_err(system("make a stop token"))?;
-        let mut tests: Roster<Worker> = Roster::new(self.options.tests, self.options.strangers);
+        let mut tests: Roster<Worker> = Roster::new(self.options.tests, strangers);
         let mut begun = false;
         loop {
             wake.clear();
@@ -497,6 +502,20 @@ impl Server {
             wake: test_wake,
         })
     }
+}
+
+/// Raises the soft limit of descriptors to the hard one, and says how many there may be.
+fn most_descriptors() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let most = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    };
+    most.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 fn join(thread: thread::JoinHandle<()>) {
