@@ -1,10 +1,6 @@
 //! UDP tests over loopback: our client and server against a stock iperf3 (Debian's 3.12 or any other in the path),
 //! against each other, and against peers that lose, repeat and forge.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test: a failure panics, a skip is told"
-)]
+#![expect(clippy::unwrap_used, reason = "a test: a failure panics, a skip is told")]
 
 #[path = "../src/skip.rs"]
 mod skip;
