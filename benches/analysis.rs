@@ -35,6 +35,7 @@ fn manifest() -> Manifest {
                     same_node: false,
                     same_subnet: true,
                     crossing: None,
+                    user_space: None,
                 },
                 workload: workload.clone(),
                 load: None,
@@ -115,6 +116,7 @@ fn log(manifest: &Manifest) -> Vec<Trial> {
                 latency: case.workload.latency.as_ref().map(|_| latency(block)),
                 load: None,
                 cpu: Vec::new(),
+                hops: Vec::new(),
                 evidence: RawEvidence::default(),
                 verdict: Verdict {
                     state: EvidenceState::Confirmed,

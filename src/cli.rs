@@ -17,6 +17,8 @@ mod report;
 mod run;
 pub mod scenario_args;
 mod schema;
+#[cfg(feature = "lab")]
+mod tunnel;
 mod worker;
 
 pub use exit::Exit;
@@ -73,6 +75,10 @@ enum Command {
     /// The worker process inside a place (started by a fabric)
     #[command(hide = true)]
     Worker,
+    /// A tunnel in user space, for what the kernel lacks (started by a lab)
+    #[cfg(feature = "lab")]
+    #[command(hide = true)]
+    Tunnel,
     /// Print the JSON Schema of scenario files, policies, or a run folder's files
     Schema(schema::SchemaArgs),
     /// Print a shell's completions
@@ -118,6 +124,8 @@ pub fn main() -> ExitCode {
         Command::Lab(args) => return lab::run(&args, &mut out, &mut io::stderr()).into(),
         Command::Iperf3(args) => return iperf3::run(&args),
         Command::Worker => worker::run(),
+        #[cfg(feature = "lab")]
+        Command::Tunnel => tunnel::run(),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Completions(args) => complete::completions(&args, &mut out),
         Command::Man => complete::man(&mut out),

@@ -196,6 +196,9 @@ impl<F: Fabric> Coordinator<'_, F> {
             }
             manifest.congestion = choice.clone();
             manifest.fabric = self.fabric.describe();
+            for case in &mut manifest.cases {
+                case.path.user_space = self.fabric.user_space(&case.path);
+            }
             let mut text = serde_json::to_string_pretty(manifest).unwrap_or_default();
             text.push('\n');
             self.folder.write(crate::run::MANIFEST, text.as_bytes())?;
@@ -245,6 +248,7 @@ impl<F: Fabric> Coordinator<'_, F> {
             latency: None,
             load: None,
             cpu: Vec::new(),
+            hops: Vec::new(),
             evidence: RawEvidence::default(),
             verdict: Verdict {
                 state: EvidenceState::Unknown,

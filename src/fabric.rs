@@ -64,6 +64,19 @@ pub trait Fabric: Send {
         None
     }
 
+    /// What wraps a path's packets in user space since the kernel can't, as a reader of the results should know it.
+    /// Known once the fabric is prepared.
+    fn user_space(&self, path: &Path) -> Option<String> {
+        let _ = path;
+        None
+    }
+
+    /// The processes on this machine that wrap a path's packets: each one's node and process id.
+    fn tunnels(&self, path: &Path) -> Vec<(String, u32)> {
+        let _ = path;
+        Vec::new()
+    }
+
     /// What a reader of the results should know of it.
     fn describe(&self) -> BTreeMap<String, String>;
 

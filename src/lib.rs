@@ -18,6 +18,7 @@
 //! | [`gate`] | rules and verdicts | yes |
 //! | [`report`] | one file an output | yes |
 //! | [`worker`] | the process inside a place: requests in, events out, over stdio | no |
+//! | [`tunnel`] | tunnels in user space, for what a kernel lacks: ESP, WireGuard, IP in IP | no |
 //! | [`fabric`] | what provides places and launches workers in them | no |
 //! | [`coordinator`] | drives a plan over a fabric | no |
 //! | [`doctor`] | what is wrong with a set-up, why, and what to do | no |
@@ -37,6 +38,8 @@ pub mod run;
 pub mod scenario;
 pub mod sys;
 pub mod traffic;
+#[cfg(feature = "lab")]
+pub mod tunnel;
 pub mod units;
 pub mod worker;
 

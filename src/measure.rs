@@ -12,6 +12,7 @@ mod throughput;
 
 pub use cpu::{
     CpuError, CpuReading, CpuSeconds, MachineCpu, ProcessCpu, machine_cpu, parse_stat, process_cpu,
+    process_seconds,
 };
 pub use latency::{HistogramError, LatencyHistogram, LatencyResult};
 pub use throughput::{

@@ -7,6 +7,7 @@ pub mod fork;
 pub mod namespace;
 pub mod socket;
 pub mod stop;
+pub mod tun;
 pub mod udp;
 pub mod usage;
 pub mod watch;

@@ -70,6 +70,7 @@ fn path(from: &str, to: &str, mode: Option<VxlanMode>) -> Path {
         same_node: place(from).node() == place(to).node(),
         same_subnet: true,
         crossing: None,
+        user_space: None,
     }
 }
 

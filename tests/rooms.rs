@@ -22,6 +22,7 @@ const ORDER: [&str; 17] = [
     "gate",
     "report",
     "worker",
+    "tunnel",
     "fabric",
     "coordinator",
     "doctor",

@@ -68,6 +68,7 @@ pub(crate) fn manifest(gates: Option<&str>) -> Manifest {
                     same_node: false,
                     same_subnet: true,
                     crossing: None,
+                    user_space: None,
                 },
                 workload: workload.clone(),
                 load,
@@ -108,6 +109,7 @@ fn trial(block: u32, path: &str, workload: &str) -> Trial {
         latency: None,
         load: None,
         cpu: Vec::new(),
+        hops: Vec::new(),
         evidence: RawEvidence::default(),
         verdict: Verdict {
             state: EvidenceState::Confirmed,
@@ -150,6 +152,7 @@ pub(crate) fn received(megabytes_per_second: f64) -> ThroughputResult {
 pub(crate) fn throughput(block: u32, path: &str, megabytes_per_second: f64) -> Trial {
     Trial {
         throughput: Some(received(megabytes_per_second)),
+        hops: Vec::new(),
         cpu: vec![MachineCpu {
             machine: "one".to_owned(),
             seconds: 3.0,

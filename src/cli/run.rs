@@ -263,7 +263,7 @@ fn interrupts() -> std::io::Result<watch::Receiver<bool>> {
 /// Logs go to stderr; `ENCAPBENCH_LOG=debug` shows more (the syntax of `tracing`'s filters).
 pub(super) fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ENCAPBENCH_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,nlink=error"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -7,8 +7,10 @@ use super::{
 use crate::{
     evidence::{ConnectionSeen, Observation},
     fabric::{Fabric, FabricError},
-    measure::{Direction, LatencyResult, MachineCpu, SearchStep, StreamResult, ThroughputResult},
-    run::Trial,
+    measure::{
+        Direction, LatencyResult, MachineCpu, SearchStep, StreamResult, ThroughputResult, process_seconds,
+    },
+    run::{HopCpu, Trial},
     scenario::{Case, HighestRate, Latency, Place, Plan, Throughput, WorkloadKind},
     units::{BitRate, Percent, Span},
     worker::protocol::{Job, JobResult, Snapshot},
@@ -40,6 +42,9 @@ pub(super) enum TrialError {
     /// The load was over before the probe under it was.
     #[error("the load ended before the latency probe did: {0}")]
     LoadEnded(String),
+    /// A node on the way would drop the packets.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
     /// A search found no rate.
     #[error(
         "no rate was found at which at most {0} of the datagrams are lost: the path drops at any rate, or nearly any"
@@ -86,6 +91,15 @@ pub(super) async fn measure<F: Fabric>(
         place: &case.path.to,
     };
     let before = glance(workers, &watched).await?;
+    // No use to wait for answers that can't come.
+    if case.path.crossing.is_some()
+        && let Some(why) = no_way(&before)
+    {
+        trial.evidence.before = before.into_iter().map(|snapshot| snapshot.seen).collect();
+        return Err(TrialError::Unreachable(why));
+    }
+    let tunnels = fabric.tunnels(&case.path);
+    let busy = hops(&tunnels);
     let kind = case
         .workload
         .kind()
@@ -141,6 +155,14 @@ pub(super) async fn measure<F: Fabric>(
     }
     let after = glance(workers, &watched).await?;
     trial.cpu = machines(workers, &watched, &before, &after);
+    trial.hops = hops(&tunnels)
+        .into_iter()
+        .zip(busy)
+        .filter_map(|(after, before)| {
+            let seconds = after.seconds - before.seconds;
+            (after.node == before.node && seconds >= 0.0).then_some(HopCpu { seconds, ..after })
+        })
+        .collect();
     trial.evidence.before = before.into_iter().map(|snapshot| snapshot.seen).collect();
     trial.evidence.after = after.into_iter().map(|snapshot| snapshot.seen).collect();
     Ok(())
@@ -173,6 +195,40 @@ async fn glance(
         }
     }
     Ok(snapshots)
+}
+
+/// The first node on the way that has no route for the packets, and why.
+fn no_way(seen: &[Snapshot]) -> Option<String> {
+    seen.iter().find_map(|snapshot| {
+        let route = snapshot.seen.routes.iter().find(|route| route.device.is_none())?;
+        let query = &route.query;
+        let came = query
+            .input_device
+            .as_ref()
+            .map_or_else(String::new, |device| format!(" that come in by {device}"));
+        let from = query
+            .source
+            .map_or_else(String::new, |source| format!(" from {source}"));
+        Some(format!(
+            "{} drops packets{from} to {}{came}: {}",
+            snapshot.seen.node,
+            query.destination,
+            route.error.as_deref().unwrap_or("no route")
+        ))
+    })
+}
+
+/// CPU time so far of the tunnels in user space, each a process of a node.
+fn hops(tunnels: &[(String, u32)]) -> Vec<HopCpu> {
+    tunnels
+        .iter()
+        .filter_map(|(node, pid)| {
+            Some(HopCpu {
+                node: node.clone(),
+                seconds: process_seconds(*pid)?,
+            })
+        })
+        .collect()
 }
 
 /// CPU time of each machine that the watched nodes are on, once a machine.

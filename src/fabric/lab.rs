@@ -12,14 +12,15 @@ mod processes;
 mod setup;
 mod sysctls;
 mod topology;
+mod tunnels;
 
 pub use attach::{AttachError, AttachedFabric, AttachedLab};
 pub use coordinated::LabFabric;
 pub use namespaces::{Kind, NamespaceError, enter_user_namespace};
 pub use netlink::{
-    CABLE_PORT, CABLE_TABLE, HOST_TABLE, NetlinkError, POD_GATEWAY, SUBMARINER_NFT_TABLE, TUNNEL, UNDERLAY,
-    VNI, VX_SUBMARINER, VX_SUBMARINER_PORT, VX_SUBMARINER_VNI, VXLAN_CABLE, VXLAN_CABLE_VNI, VXLAN_PORT,
-    cable_device,
+    CABLE_PORT, CABLE_TABLE, HOST_TABLE, Made, NetlinkError, POD_GATEWAY, SUBMARINER_NFT_TABLE, TUNNEL,
+    UNDERLAY, VNI, VX_SUBMARINER, VX_SUBMARINER_PORT, VX_SUBMARINER_VNI, VXLAN_CABLE, VXLAN_CABLE_VNI,
+    VXLAN_PORT, cable_device,
 };
 pub use processes::{Command, LabProcess, ProcessError, Stdio};
 pub use sysctls::{NamespaceKind, SysctlSet};
@@ -36,6 +37,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use tunnels::Tunnel;
 
 /// Why a lab could not be built or used.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +66,16 @@ pub enum LabError {
     /// The lab can't be offered to others.
     #[error("can't offer the lab to `encapbench lab --attach`")]
     Offer(#[source] AttachError),
+    /// A tunnel of user space did not come up.
+    #[error("the tunnel {device} of {node}, in user space, does not come up: {why}")]
+    Tunnel {
+        /// Its device.
+        device: String,
+        /// Its node.
+        node: String,
+        /// What it said, or did.
+        why: String,
+    },
     /// No such place.
     #[error("the lab has no place {place:?}; it has {places}")]
     UnknownPlace {
@@ -140,6 +152,7 @@ pub const fn lab_of(scenario: &Scenario) -> &Lab {
 pub struct RunningLab {
     // In the order of their end.
     _attachment: Attachment,
+    tunnels: Vec<Tunnel>,
     processes: Processes,
     network: Network,
     topology: Topology,
@@ -152,6 +165,20 @@ impl RunningLab {
     /// # Errors
     /// Where the scenario or this machine doesn't allow it ([`LabError::is_scenario`] tells which).
     pub fn build(name: &str, lab: &Lab, places: &BTreeSet<Place>) -> Result<Self, LabError> {
+        let program = std::env::current_exe().unwrap_or_else(|_| "encapbench".into());
+        Self::build_with(&program, name, lab, places)
+    }
+
+    /// The same with `program`, an encapbench, for what runs in user space; a test's own file is none.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn build_with(
+        program: &std::path::Path,
+        name: &str,
+        lab: &Lab,
+        places: &BTreeSet<Place>,
+    ) -> Result<Self, LabError> {
         let topology = Topology::plan(lab, places)?;
         let network = netlink::build(&topology).map_err(|error| match error {
             NetlinkError::Namespace(error) => LabError::Namespace(error),
@@ -161,9 +188,11 @@ impl RunningLab {
             ProcessError::PidNamespace(source) => namespaces::refused(Kind::Pid, &source).into(),
             error => LabError::Processes(error),
         })?;
+        let tunnels = tunnels::start(program, &topology, &network, &processes)?;
         let attachment = Attachment::offer(name, &topology, &network, &processes).map_err(LabError::Offer)?;
         Ok(Self {
             _attachment: attachment,
+            tunnels,
             processes,
             network,
             topology,
@@ -178,6 +207,18 @@ impl RunningLab {
     /// The sysctls that were set.
     pub fn sysctls(&self) -> &[SysctlSet] {
         &self.network.sysctls
+    }
+
+    /// How Submariner's cable is made; `None` without Submariner.
+    pub const fn cable(&self) -> Option<&Made> {
+        self.network.cable.as_ref()
+    }
+
+    /// The processes of tunnels in user space: node, device, process id.
+    pub fn tunnels(&self) -> impl Iterator<Item = (&str, &str, u32)> {
+        self.tunnels
+            .iter()
+            .map(|tunnel| (tunnel.node.as_str(), tunnel.device.as_str(), tunnel.process.pid()))
     }
 
     /// All places with their addresses, nodes first.

@@ -211,6 +211,17 @@ pub fn process_cpu() -> io::Result<ProcessCpu> {
     })
 }
 
+/// User and system time of a process of this machine so far, in seconds; `None` where there is no such process
+/// (`/proc/PID/stat`, fields 14 and 15, proc(5)).
+pub fn process_seconds(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field, the program's name in parentheses, may have anything in it.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let (user, system) = (ticks()?, ticks()?);
+    Some((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -134,6 +134,17 @@ async fn look_up(route: &Connection<Route>, query: &RouteQuery) -> Result<RouteS
     };
     let what = || failed(format!("the route to {}", query.destination));
     match ask(route, query, input).await.map_err(what())? {
+        // Since 6.13 the kernel tells a strict filter's refusal from other refusals no more: EINVAL, EXDEV before.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EINVAL))
+                && filtered(route, query, input).await =>
+        {
+            seen.error = Some(
+                "refused by the reverse path filter (rp_filter is strict there, and the route back to the source leads \
+                 out by another device)"
+                    .to_owned(),
+            );
+        }
         Err(error) => seen.error = Some(error.to_string()),
         Ok(found) => {
             seen.gateway = found.gateway().copied();
@@ -148,6 +159,29 @@ async fn look_up(route: &Connection<Route>, query: &RouteQuery) -> Result<RouteS
         }
     }
     Ok(seen)
+}
+
+/// Whether a strict reverse path filter (RFC 3704; the larger of `all` and the device's counts) drops such packets: the
+/// way back to their source leads by another device than they come in by.
+async fn filtered(route: &Connection<Route>, query: &RouteQuery, input: Option<u32>) -> bool {
+    let (Some(source), Some(input), Some(device)) = (query.source, input, &query.input_device) else {
+        return false;
+    };
+    let strictness = |device: &str| -> u8 {
+        let file = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    if strictness("all").max(strictness(device)) != 1 {
+        return false;
+    }
+    let back = RouteQuery {
+        destination: source,
+        source: None,
+        input_device: None,
+    };
+    // No way back at all is refused, too.
+    !matches!(ask(route, &back, None).await, Ok(Ok(found)) if found.oif() == Some(input))
 }
 
 /// RTM_GETROUTE (rtnetlink(7)). nlink's own lookup takes neither a source nor an input device.

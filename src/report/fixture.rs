@@ -159,6 +159,7 @@ pub(super) fn cases(scenario: &Scenario) -> Vec<Case> {
                     same_node: false,
                     same_subnet: true,
                     crossing: None,
+                    user_space: None,
                 },
                 workload: workload.clone(),
                 load,
@@ -434,6 +435,7 @@ fn trial(case: &Case, block: u32, position: u32, dice: &mut Dice) -> Trial {
         sender,
         latency,
         load,
+        hops: Vec::new(),
         cpu: vec![MachineCpu {
             machine: "3f0c".to_owned(),
             seconds: 2.0,

@@ -238,6 +238,7 @@ pub(super) fn write(view: &View) -> String {
             let _ = writeln!(out, "- {}: {}", esc(&path.path), esc(reason));
         }
     }
+    legs(&mut out, view);
     out.push_str("\n## Environment\n\n");
     header(&mut out, &["what", "value"]);
     for fact in &view.environment {
@@ -245,4 +246,59 @@ pub(super) fn write(view: &View) -> String {
     }
     let _ = writeln!(out, "\nTo do it again:\n\n    {}", view.command);
     out
+}
+
+/// Paths between clusters, leg by leg, and the sources seen on them.
+fn legs(out: &mut String, view: &View) {
+    if view.legs.is_empty() {
+        return;
+    }
+    out.push_str("\n## Between clusters, leg by leg\n\n");
+    let columns = [
+        "path",
+        "way",
+        "leg",
+        "wrapped in",
+        "device",
+        "sent:",
+        "of payload:",
+        "MTU:",
+    ];
+    header(out, &columns);
+    for leg in &view.legs {
+        row(
+            out,
+            &[
+                esc(&leg.path),
+                leg.way.clone(),
+                esc(&format!("{} → {}", leg.from, leg.to)),
+                leg.wrapped.clone(),
+                esc(&leg.device),
+                leg.sent.clone(),
+                leg.share.clone(),
+                leg.mtu.clone(),
+            ],
+        );
+    }
+    out.push('\n');
+    let columns = [
+        "path",
+        "source that the receiver saw",
+        "path MTU:",
+        "MSS:",
+        "CPU of tunnels in user space",
+    ];
+    header(out, &columns);
+    for line in &view.sources {
+        row(
+            out,
+            &[
+                esc(&line.path),
+                esc(&line.sources),
+                line.path_mtu.clone(),
+                line.mss.clone(),
+                esc(&line.tunnel_cpu),
+            ],
+        );
+    }
 }

@@ -34,7 +34,12 @@ pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
             out.write_record([
                 cell(&row.case),
                 cell(&row.path),
-                row.encapsulation.to_string(),
+                inputs
+                    .manifest
+                    .cases
+                    .iter()
+                    .find(|case| case.slug == row.case)
+                    .map_or_else(|| row.encapsulation.to_string(), |case| case.path.encapsulation()),
                 cell(&row.workload),
                 row.metric.name().to_owned(),
                 row.metric.unit().to_owned(),

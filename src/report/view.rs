@@ -3,9 +3,11 @@
 
 mod environment;
 mod evidence;
+mod legs;
 
 pub(super) use environment::Fact;
 pub(super) use evidence::PathEvidence;
+pub(super) use legs::{LegLine, SourceLine};
 
 use super::{Inputs, digits, labels::plain};
 use crate::{
@@ -208,6 +210,9 @@ pub(super) struct View {
     pub gate_state: Option<String>,
     pub warnings: Vec<String>,
     pub evidence: Vec<PathEvidence>,
+    /// Of paths between clusters.
+    pub legs: Vec<LegLine>,
+    pub sources: Vec<SourceLine>,
     pub environment: Vec<Fact>,
     pub command: String,
     /// As text: JavaScript and templates would round it.
@@ -345,6 +350,7 @@ impl View {
                 .or_default()
                 .push(case);
         }
+        let (legs, sources) = legs::by_path(inputs);
         let (mut matrices, mut latency, mut cost) = (Vec::new(), Vec::new(), Vec::new());
         let mut datagrams = Vec::new();
         for workload in &scenario.workloads {
@@ -355,7 +361,7 @@ impl View {
                 Some(WorkloadKind::Throughput(throughput)) => {
                     if throughput.protocol == Protocol::Udp {
                         datagrams.extend(cases.iter().map(|case| DatagramLine {
-                            path: plain(&case.path.name),
+                            path: plain(&case.path.label()),
                             workload: plain(&workload.name),
                             loss: index.figure(case, Metric::LossPercent),
                             jitter: index.figure(case, Metric::Jitter),
@@ -363,7 +369,7 @@ impl View {
                     }
                     matrices.push(matrix(&index, workload, cases));
                     cost.extend(cases.iter().map(|case| CostLine {
-                        path: plain(&case.path.name),
+                        path: plain(&case.path.label()),
                         workload: plain(&workload.name),
                         cpu: index.figure(case, Metric::CpuSecondsPerGb),
                         retransmits: index.figure(case, Metric::Retransmits),
@@ -408,6 +414,8 @@ impl View {
             gate_state: (!inputs.gates.verdicts.is_empty()).then(|| inputs.gates.state().to_string()),
             warnings: inputs.summary.warnings.iter().map(|text| plain(text)).collect(),
             evidence: evidence::by_path(inputs),
+            legs,
+            sources,
             environment: environment::facts(inputs),
             command: environment::command(manifest),
             seed: manifest.seed.to_string(),
@@ -476,9 +484,9 @@ fn matrix<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case]) -> Mat
     let lines: Vec<MatrixLine> = cases
         .iter()
         .map(|case| MatrixLine {
-            path: plain(&case.path.name),
+            path: plain(&case.path.label()),
             key: case.path.name.clone(),
-            encapsulation: case.path.expected.to_string(),
+            encapsulation: case.path.encapsulation(),
             throughput: index.figure(case, Metric::Throughput),
             base: base == Some(case.path.name.as_str()),
             relative: row(case)
@@ -517,7 +525,7 @@ fn latency_table<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case])
     let lines: Vec<LatencyLine> = cases
         .iter()
         .map(|case| LatencyLine {
-            path: plain(&case.path.name),
+            path: plain(&case.path.label()),
             key: case.path.name.clone(),
             percentiles: PERCENTILES
                 .iter()

@@ -425,6 +425,7 @@ mod tests {
             latency: None,
             load: None,
             cpu: vec![],
+            hops: vec![],
             evidence: RawEvidence::default(),
             verdict: Verdict {
                 state: EvidenceState::Unknown,

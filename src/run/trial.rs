@@ -23,6 +23,15 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What a tunnel in user space took on its node during a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HopCpu {
+    /// The node.
+    pub node: String,
+    /// User and system time in seconds.
+    pub seconds: f64,
+}
+
 /// One measured run of one case.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Trial {
@@ -58,6 +67,9 @@ pub struct Trial {
     /// CPU time of the machines involved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpu: Vec<MachineCpu>,
+    /// CPU time of tunnels in user space that packets came through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<HopCpu>,
     /// What was seen of the path.
     #[serde(default)]
     pub evidence: RawEvidence,

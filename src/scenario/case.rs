@@ -26,6 +26,29 @@ pub struct Path {
     /// Its way, where it leads from one cluster to another by Submariner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crossing: Option<Crossing>,
+    /// What wraps its packets in user space, where the kernel that it was measured on can't: its figures are that
+    /// program's. Known once the fabric is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_space: Option<String>,
+}
+
+impl Path {
+    /// The path's name as people read it: it says where packets were wrapped in user space.
+    pub fn label(&self) -> String {
+        self.marked(&self.name)
+    }
+
+    /// The expected encapsulation as people read it.
+    pub fn encapsulation(&self) -> String {
+        self.marked(&self.expected.to_string())
+    }
+
+    fn marked(&self, text: &str) -> String {
+        match self.user_space {
+            Some(_) => format!("{text} (user space)"),
+            None => text.to_owned(),
+        }
+    }
 }
 
 /// A path with a workload.

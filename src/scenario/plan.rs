@@ -268,6 +268,7 @@ fn path(scenario: &Scenario, spec: &PathSpec) -> Option<Path> {
         same_node: from == to,
         same_subnet: (from.cluster, from.subnet) == (to.cluster, to.subnet),
         crossing: crossing(scenario, spec),
+        user_space: None,
     })
 }
 

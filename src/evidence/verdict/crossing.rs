@@ -254,3 +254,6 @@ fn sources(seen: &RawEvidence, contradictions: &mut Vec<String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! The lab as a coordinator sees it: built afresh for each block, workers launched in its places.
 
 use super::{
-    Command, LabError, LabProcess, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY, VX_SUBMARINER, cable_device,
+    Command, LabError, LabProcess, Made, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY, VX_SUBMARINER,
+    cable_device,
 };
 use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery, Setup, nodes};
 use crate::fabric::{Fabric, FabricError, Transport};
@@ -174,10 +175,12 @@ impl Fabric for LabFabric {
     async fn prepare(&mut self) -> Result<(), FabricError> {
         self.release().await;
         let (name, lab, places) = (self.name.clone(), self.lab.clone(), self.places.clone());
-        let built = tokio::task::spawn_blocking(move || RunningLab::build(&name, &lab, &places))
-            .await
-            .map_err(|error| FabricError::Failed(format!("the lab's build broke off: {error}")))?
-            .map_err(|error| unable(&error))?;
+        let program = self.program.clone();
+        let built =
+            tokio::task::spawn_blocking(move || RunningLab::build_with(&program, &name, &lab, &places))
+                .await
+                .map_err(|error| FabricError::Failed(format!("the lab's build broke off: {error}")))?
+                .map_err(|error| unable(&error))?;
         self.description = describe(&built);
         self.running = Some(built);
         Ok(())
@@ -209,6 +212,9 @@ impl Fabric for LabFabric {
 
     fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
         if let Some(crossing) = &path.crossing {
+            if let Some(Made::Missing { why }) = self.running.as_ref().and_then(RunningLab::cable) {
+                return Err(FabricError::Unable(why.clone()));
+            }
             return self.questions_of_crossing(path, crossing);
         }
         let mut seen = vec![self.question(path, &path.from, &path.to)?];
@@ -220,6 +226,27 @@ impl Fabric for LabFabric {
 
     fn setup(&self) -> Option<Setup> {
         Some(super::setup::setup(&self.topology))
+    }
+
+    fn user_space(&self, path: &Path) -> Option<String> {
+        path.crossing.as_ref()?;
+        match self.running.as_ref()?.cable()? {
+            Made::InUserSpace { by } => Some((*by).to_owned()),
+            Made::InKernel | Made::Missing { .. } => None,
+        }
+    }
+
+    fn tunnels(&self, path: &Path) -> Vec<(String, u32)> {
+        let (Some(crossing), Some(lab)) = (&path.crossing, &self.running) else {
+            return Vec::new();
+        };
+        let gateways = [&crossing.from_gateway, &crossing.to_gateway];
+        lab.tunnels()
+            .filter(|(node, device, _)| {
+                *device == cable_device(crossing.cable) && gateways.iter().any(|gateway| *gateway == node)
+            })
+            .map(|(node, _, pid)| (node.to_owned(), pid))
+            .collect()
     }
 
     fn describe(&self) -> BTreeMap<String, String> {
@@ -304,6 +331,18 @@ fn describe(lab: &RunningLab) -> BTreeMap<String, String> {
         .places()
         .map(|(place, address)| (format!("address {place}"), address.to_string()));
     facts.extend(addresses);
+    facts.extend(lab.topology().nodes.iter().map(|node| {
+        let key = format!("address {}, {TUNNEL}", node.name);
+        (key, node.vtep.to_string())
+    }));
+    if let (Some(plan), Some(made)) = (&lab.topology().submariner, lab.cable()) {
+        let made = match made {
+            Made::InKernel => "the kernel's".to_owned(),
+            Made::InUserSpace { by } => format!("in user space ({by}), not the kernel's"),
+            Made::Missing { why } => format!("missing: {why}"),
+        };
+        facts.insert("submariner cable".to_owned(), format!("{}, {made}", plan.cable));
+    }
     facts.insert("kind".to_owned(), "lab".to_owned());
     facts.insert("rights".to_owned(), rights().to_owned());
     facts

@@ -1,12 +1,16 @@
 //! Makes what a topology says, over netlink: the one module that makes anything by nlink.
 
+mod cable;
 mod submariner;
+mod user_space;
 
 pub use submariner::{
     CABLE_PORT, CABLE_TABLE, HOST_TABLE, SUBMARINER_NFT_TABLE, VX_SUBMARINER, VX_SUBMARINER_PORT,
     VX_SUBMARINER_VNI, VXLAN_CABLE, VXLAN_CABLE_VNI, cable_device,
 };
 mod faults;
+
+pub use user_space::Made;
 
 use super::namespaces::{self, NamespaceError};
 use super::sysctls::{NamespaceKind, Record, SysctlSet};
@@ -27,6 +31,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use user_space::UserSpace;
 
 /// A node's link to its subnet.
 pub const UNDERLAY: &str = "eth0";
@@ -94,6 +99,10 @@ pub(super) struct Network {
     _between: Vec<Arc<OwnedFd>>,
     /// What was set in them.
     pub(super) sysctls: Vec<SysctlSet>,
+    /// How Submariner's cable is made, where there is one.
+    pub(super) cable: Option<Made>,
+    /// What is to be started in user space.
+    pub(super) user_space: UserSpace,
 }
 
 /// Makes the network of `topology`, in a thread of its own, since that goes through all its namespaces.
@@ -149,7 +158,8 @@ async fn make(topology: &Topology) -> Result<Network, NetlinkError> {
         );
         nodes.push(node);
     }
-    submariner::join(topology, &nodes, &mut record).await?;
+    let mut user_space = UserSpace::default();
+    let cable = submariner::join(topology, &nodes, &mut user_space, &mut record).await?;
     for pod in &topology.pods {
         let made = make_pod(topology, pod, &nodes[pod.node], &mut record).await?;
         places.insert(pod.place.clone(), made.namespace);
@@ -165,6 +175,8 @@ async fn make(topology: &Topology) -> Result<Network, NetlinkError> {
         places,
         _between: vec![switch.namespace, router.namespace],
         sysctls: record.into_list(),
+        cable,
+        user_space,
     })
 }
 

@@ -220,10 +220,10 @@ fn present(case: &Case, gathered: Gathered) -> PathEvidence {
         reasons.push(format!("and {more} more, in trials.csv"));
     }
     PathEvidence {
-        path: plain(&case.path.name),
+        path: plain(&case.path.label()),
         from: case.path.from.to_string(),
         to: case.path.to.to_string(),
-        expected: case.path.expected.to_string(),
+        expected: case.path.encapsulation(),
         state,
         verdicts: joined(
             gathered

@@ -104,6 +104,53 @@ fn encapsulation_follows_mode_and_subnets() {
 }
 
 #[test]
+fn paths_between_clusters_go_by_the_gateways() {
+    let text = include_str!("../../../scenarios/submariner-matrix.yaml");
+    let plan = Plan::new(&parse(text, "s.yaml").unwrap(), &only(&["tcp"]), 0).unwrap();
+    let path = |name: &str| {
+        let case = plan.cases.iter().find(|case| case.path.name == name);
+        case.unwrap().path.clone()
+    };
+    let nodes = path("node to node");
+    assert_eq!((nodes.expected, nodes.crossing), (Encapsulation::None, None));
+    for (name, arrival, back) in [
+        (
+            "CrossSubnet worker to worker",
+            Encapsulation::None,
+            Encapsulation::None,
+        ),
+        (
+            "Always worker to worker",
+            Encapsulation::Vxlan,
+            Encapsulation::Vxlan,
+        ),
+        (
+            "Always gateway to worker",
+            Encapsulation::Vxlan,
+            Encapsulation::None,
+        ),
+        (
+            "Always gateway to gateway",
+            Encapsulation::None,
+            Encapsulation::None,
+        ),
+    ] {
+        let path = path(name);
+        assert_eq!(path.expected, Encapsulation::SubmarinerVxlan);
+        let crossing = path.crossing.unwrap();
+        assert_eq!(
+            (crossing.from_gateway.as_str(), crossing.to_gateway.as_str()),
+            ("east-1", "west-1")
+        );
+        assert_eq!(
+            (crossing.arrival, crossing.return_arrival),
+            (arrival, back),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn patterns() {
     let kept = |patterns: &[&str]| {
         slugs(&plan(&only(patterns)).unwrap())

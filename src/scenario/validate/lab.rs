@@ -2,7 +2,7 @@
 
 use super::{Problems, empty, name_fault};
 use crate::{
-    scenario::{Cable, Calico, Cluster, Fabric, NicProfile, Scenario, VxlanMode, problem::Step},
+    scenario::{Calico, Cluster, Fabric, NicProfile, Scenario, VxlanMode, problem::Step},
     units::{Bytes, Cidr4, Mtu},
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -32,17 +32,6 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
             &extend(&root, &["submariner".into()]),
             "Submariner joins clusters, and there is one only",
             "add a second cluster, or leave `submariner` out".to_owned(),
-        );
-    }
-    if let Some(cable) = lab
-        .submariner
-        .map(|submariner| submariner.cable)
-        .filter(|cable| *cable != Cable::Vxlan)
-    {
-        problems.say(
-            &extend(&root, &["submariner".into(), "cable".into()]),
-            format!("the lab has no {cable} cable yet"),
-            "use `cable: vxlan`".to_owned(),
         );
     }
     let mut names = BTreeSet::new();

@@ -1,11 +1,14 @@
 //! Submariner's data path, as its route agent and its cable drivers program it. It has a way out of each cluster only:
 //! what comes in for a pod goes on by Calico's routes to the pod's block.
 
+use super::cable::Secrets;
+use super::user_space::{Made, UserSpace};
 use super::{NetlinkError, Site, TUNNEL, Through, UNDERLAY};
 use crate::fabric::lab::namespaces;
 use crate::fabric::lab::sysctls::Record;
 use crate::fabric::lab::topology::{Topology, VX_SUBMARINER_PREFIX};
 use crate::scenario::Cable;
+use crate::tunnel::TunnelSpec;
 use crate::units::Cidr4;
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::fdb::FdbEntryBuilder;
@@ -47,28 +50,34 @@ pub const fn cable_device(cable: Cable) -> &'static str {
     }
 }
 
-/// Gives each of `nodes` its part.
+/// Gives each of `nodes` its part. Says how the cable is made, where there is one, and adds to `user_space` what is to
+/// be started for it.
 pub(super) async fn join(
     topology: &Topology,
     nodes: &[Site],
+    user_space: &mut UserSpace,
     record: &mut Record,
-) -> Result<(), NetlinkError> {
+) -> Result<Option<Made>, NetlinkError> {
     let Some(plan) = &topology.submariner else {
-        return Ok(());
+        return Ok(None);
     };
+    let secrets = Secrets::draw(&plan.gateways);
+    let mut made = Made::InKernel;
     for (node, site) in nodes.iter().enumerate() {
         namespaces::enter_network(&site.namespace)?;
         // The route agent does so on the device with an address of the pods' range.
         record.set_rp_filter(TUNNEL, "2");
         if plan.gateways.contains(&node) {
             be_gateway(topology, node, site, record).await?;
-            add_cable(topology, plan.cable, node, site, record).await?;
+            let (how, tunnel) = add_cable(topology, plan.cable, node, site, &secrets, record).await?;
+            user_space.tunnels.extend(tunnel.map(|tunnel| (node, tunnel)));
+            made = how;
         } else {
             be_worker(topology, node, plan.gateways[topology.nodes[node].cluster], site).await?;
         }
         filter(topology, node, site).await?;
     }
-    Ok(())
+    Ok(Some(made))
 }
 
 /// What a worker has: all packets for other clusters go to the gateway.
@@ -110,10 +119,12 @@ async fn add_cable(
     cable: Cable,
     node: usize,
     site: &Site,
+    secrets: &Secrets,
     record: &mut Record,
-) -> Result<(), NetlinkError> {
+) -> Result<(Made, Option<TunnelSpec>), NetlinkError> {
     let own = &topology.nodes[node];
-    let uplink = site.index(UNDERLAY).await?;
+    let mut device = site.index(UNDERLAY).await?;
+    let mut made = (Made::InKernel, None);
     match cable {
         Cable::Vxlan => {
             let mtu = u32::from(topology.nic.mtu.inside_vxlan());
@@ -121,25 +132,33 @@ async fn add_cable(
                 .mtu(mtu)
                 .port(CABLE_PORT)
                 .learning(false);
-            let device = add_device(site, VXLAN_CABLE, link, topology.cable_address(node)).await?;
+            let tunnel = add_device(site, VXLAN_CABLE, link, topology.cable_address(node)).await?;
             record.set_rp_filter(VXLAN_CABLE, "2");
             let mut batch = site.route.batch();
             for (gateway, pools) in topology.remote_clusters(own.cluster) {
-                flood(site, device, topology.nodes[gateway].address).await?;
+                flood(site, tunnel, topology.nodes[gateway].address).await?;
                 for pool in pools {
                     let route = to(*pool)
                         .gateway(topology.cable_address(gateway))
                         .prefsrc(own.vtep)
                         .table(CABLE_TABLE)
                         .metric(100);
-                    batch = batch.add_route(Through(route, device));
+                    batch = batch.add_route(Through(route, tunnel));
                 }
             }
             site.run("route other clusters' pools into the cable", batch)
                 .await?;
             add_rule(site, CABLE_TABLE).await?;
         }
-        Cable::Wireguard | Cable::Ipsec => {}
+        Cable::Wireguard | Cable::Ipsec => {
+            let (how, tunnel, cable_device) =
+                super::cable::add(topology, cable, node, site, secrets, record).await?;
+            // As the route agent has it; for others the kernel's policies take over where packets leave by the uplink.
+            if cable == Cable::Wireguard {
+                device = cable_device.unwrap_or(device);
+            }
+            made = (how, tunnel);
+        }
     }
     // Of the node's own packets: they go out with an address that the other side can answer to.
     let batch = remote_pools(topology, node).fold(site.route.batch(), |batch, (_, pool)| {
@@ -147,11 +166,12 @@ async fn add_cable(
             .scope(RouteScope::Link)
             .prefsrc(own.vtep)
             .table(HOST_TABLE);
-        batch.add_route(Through(route, uplink))
+        batch.add_route(Through(route, device))
     });
     site.run("route other clusters' pools for the gateway's own packets", batch)
         .await?;
-    add_rule(site, HOST_TABLE).await
+    add_rule(site, HOST_TABLE).await?;
+    Ok(made)
 }
 
 fn vx_submariner(topology: &Topology) -> VxlanLink {
@@ -193,7 +213,7 @@ async fn flood(site: &Site, device: u32, peer: Ipv4Addr) -> Result<(), NetlinkEr
         .map_err(site.failed("add an FDB entry of Submariner"))
 }
 
-async fn add_rule(site: &Site, table: u32) -> Result<(), NetlinkError> {
+pub(super) async fn add_rule(site: &Site, table: u32) -> Result<(), NetlinkError> {
     let rule = RuleBuilder::v4().priority(table).table(table);
     site.route
         .add_rule(rule)
@@ -202,13 +222,13 @@ async fn add_rule(site: &Site, table: u32) -> Result<(), NetlinkError> {
 }
 
 /// Pools of other clusters, each with its gateway.
-fn remote_pools(topology: &Topology, node: usize) -> impl Iterator<Item = (usize, Cidr4)> {
+pub(super) fn remote_pools(topology: &Topology, node: usize) -> impl Iterator<Item = (usize, Cidr4)> {
     topology
         .remote_clusters(topology.nodes[node].cluster)
         .flat_map(|(gateway, pools)| pools.iter().map(move |pool| (gateway, *pool)))
 }
 
-fn to(pool: Cidr4) -> Ipv4Route {
+pub(super) fn to(pool: Cidr4) -> Ipv4Route {
     Ipv4Route::from_addr(pool.network(), pool.prefix()).protocol(RouteProtocol::Static)
 }
 

@@ -1,9 +1,12 @@
 use super::{BlockRoute, Topology, TopologyError};
 use crate::scenario::RpFilter;
-use crate::scenario::{Calico, Cluster, Firewall, Lab, NicProfile, Place, Subnet, VxlanMode};
+use crate::scenario::{
+    Cable, Calico, Cluster, Firewall, Lab, NicProfile, Place, Submariner, Subnet, VxlanMode,
+};
 use crate::units::{Bytes, Cidr4, Mtu};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::Ipv4Addr;
 
 /// A lab of clusters, each a list of its subnets' node counts.
 fn lab(clusters: &[&[usize]]) -> Lab {
@@ -56,6 +59,33 @@ fn cidr(text: &str) -> Cidr4 {
 
 fn refused(lab: &Lab) -> String {
     Topology::plan(lab, &pods(lab, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn submariner_takes_its_addresses_from_the_nodes() {
+    let mut lab = lab(&[&[2], &[2]]);
+    lab.submariner = Some(Submariner { cable: Cable::Vxlan });
+    lab.clusters[1].gateway = Some("c1-0-1".to_owned());
+    let plan = Topology::plan(&lab, &BTreeSet::new()).unwrap();
+    assert_eq!(plan.submariner.as_ref().unwrap().gateways, [0, 3]);
+    assert_eq!(plan.vx_submariner_address(1), Ipv4Addr::new(240, 1, 0, 3));
+    assert_eq!(plan.cable_address(3), Ipv4Addr::new(241, 2, 0, 3));
+    assert_eq!(plan.workers_of(3).collect::<Vec<_>>(), [2]);
+    let remote: Vec<_> = plan.remote_clusters(0).collect();
+    assert_eq!(remote, [(3, plan.pools[1].as_slice())]);
+    lab.clusters[1].gateway = Some("c0-0-0".to_owned());
+    assert!(matches!(
+        Topology::plan(&lab, &BTreeSet::new()),
+        Err(TopologyError::UnknownGateway { .. })
+    ));
+    // Two gateways whose addresses differ in the first octet only.
+    lab.clusters[1].gateway = None;
+    lab.clusters[0].subnets[0].cidr = Some(cidr("10.9.9.0/24"));
+    lab.clusters[1].subnets[0].cidr = Some(cidr("172.9.9.0/24"));
+    assert!(matches!(
+        Topology::plan(&lab, &BTreeSet::new()),
+        Err(TopologyError::SameTunnelAddress { .. })
+    ));
 }
 
 #[test]
