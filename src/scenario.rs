@@ -25,7 +25,7 @@ mod worse;
 pub use case::{Case, Path};
 pub use fault::Fault;
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
-pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Subnet};
+pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Overlay, Subnet};
 pub use metric::Metric;
 pub use nodes::NodeRef;
 pub use parse::parse;

@@ -24,6 +24,10 @@ const PLAIN_SHARE: f64 = 0.02;
 const NOISE_FACTOR: u64 = 20;
 /// What VXLAN over IPv4 takes from the underlay's MTU, in bytes (RFC 7348).
 const VXLAN_OVERHEAD: u32 = 50;
+/// What IP in IP takes (RFC 2003).
+const IPIP_OVERHEAD: u32 = 20;
+/// What WireGuard takes over IPv4: outer IP and UDP, its header and its tag.
+const WIREGUARD_OVERHEAD: u32 = 60;
 /// The least that IPv4 and TCP put before a segment, in bytes.
 const TCP_HEADERS: u32 = 40;
 /// Bytes that may stray onto a device that a path doesn't use (neighbour discovery, say), where the payload is small.
@@ -167,18 +171,18 @@ fn counters(
     let stray = stray(payload);
     let above_noise = tunnel.saturating_sub(noise);
     match expected.encapsulation {
-        Encapsulation::Vxlan if (tunnel as f64) < whole => found.contradictions.push(format!(
+        wrapped if wrapped.is_overlay() && (tunnel as f64) < whole => found.contradictions.push(format!(
             "{node}: the tunnel device carried {} of the payload, not all of it: packets went unencapsulated",
             percent(tunnel, payload)
         )),
-        Encapsulation::Vxlan if (above_noise as f64) < whole => found.doubts.push(format!(
+        wrapped if wrapped.is_overlay() && (above_noise as f64) < whole => found.doubts.push(format!(
             "{node}: without the {noise} bytes of other traffic the tunnel device carried {} of the payload, not all \
              of it",
             percent(above_noise, payload)
         )),
         // Headers alone can make a small payload's 95 %, so compare with what left the node as well: VXLAN adds 50
         // bytes to each packet and at most about doubles it. On shared nodes the underlay has others' traffic too.
-        Encapsulation::Vxlan if seen.noise_bytes.is_none() && underlay / UNDERLAY_FACTOR > tunnel => {
+        wrapped if wrapped.is_overlay() && seen.noise_bytes.is_none() && underlay / UNDERLAY_FACTOR > tunnel => {
             found.doubts.push(format!(
                 "{node}: the underlay device carried {underlay} bytes, the tunnel device only {tunnel}: part of the \
                  packets may have gone unencapsulated"
@@ -325,7 +329,7 @@ fn routes(expected: Expected, seen: &Observation, contradictions: &mut Vec<Strin
             .find(|known| known.device == *device)
             .map(|known| known.role);
         let wanted = match expected.encapsulation {
-            Encapsulation::Vxlan => Some(DeviceRole::Tunnel),
+            Encapsulation::Vxlan | Encapsulation::Ipip | Encapsulation::Wireguard => Some(DeviceRole::Tunnel),
             Encapsulation::SubmarinerVxlan
             | Encapsulation::SubmarinerWireguard
             | Encapsulation::SubmarinerIpsec => Some(DeviceRole::VxSubmariner),
@@ -363,19 +367,29 @@ fn connections(expected: Encapsulation, seen: &RawEvidence, contradictions: &mut
                 connection.source, connection.expected_source
             ));
         }
-        if let (Encapsulation::Vxlan, Some(path), Some(underlay)) =
-            (expected, connection.path_mtu, underlay_mtu)
-            && path > underlay.saturating_sub(VXLAN_OVERHEAD)
+        let overhead = match expected {
+            Encapsulation::Vxlan => VXLAN_OVERHEAD,
+            Encapsulation::Ipip => IPIP_OVERHEAD,
+            Encapsulation::Wireguard => WIREGUARD_OVERHEAD,
+            _ => continue,
+        };
+        let name = match expected {
+            Encapsulation::Vxlan => "VXLAN",
+            Encapsulation::Ipip => "IP in IP",
+            _ => "WireGuard",
+        };
+        if let (Some(path), Some(underlay)) = (connection.path_mtu, underlay_mtu)
+            && path > underlay.saturating_sub(overhead)
         {
             contradictions.push(format!(
-                "the connection's path MTU is {path}, more than fits into VXLAN over an underlay of {underlay}"
+                "the connection's path MTU is {path}, more than fits into {name} over an underlay of {underlay}"
             ));
         }
-        if let (Encapsulation::Vxlan, Some(mss), Some(underlay)) = (expected, connection.mss, underlay_mtu)
-            && mss.saturating_add(TCP_HEADERS) > underlay.saturating_sub(VXLAN_OVERHEAD)
+        if let (Some(mss), Some(underlay)) = (connection.mss, underlay_mtu)
+            && mss.saturating_add(TCP_HEADERS) > underlay.saturating_sub(overhead)
         {
             contradictions.push(format!(
-                "the connection's segments of {mss} bytes are more than fits into VXLAN over an underlay of {underlay}"
+                "the connection's segments of {mss} bytes are more than fits into {name} over an underlay of {underlay}"
             ));
         }
     }

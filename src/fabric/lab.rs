@@ -22,6 +22,7 @@ pub use netlink::{
     UNDERLAY, VNI, VX_SUBMARINER, VX_SUBMARINER_PORT, VX_SUBMARINER_VNI, VXLAN_CABLE, VXLAN_CABLE_VNI,
     VXLAN_PORT, cable_device,
 };
+pub use netlink::{WIREGUARD_PORT, WIREGUARD_PRIORITY, WIREGUARD_TABLE, overlay_device};
 pub use processes::{Command, LabProcess, ProcessError, Stdio};
 pub use sysctls::{NamespaceKind, SysctlSet};
 pub use topology::{
@@ -212,6 +213,12 @@ impl RunningLab {
     /// How Submariner's cable is made; `None` without Submariner.
     pub const fn cable(&self) -> Option<&Made> {
         self.network.cable.as_ref()
+    }
+
+    /// How the tunnels between a node and the others of its cluster are made.
+    pub fn overlay(&self, node: &str) -> Option<&Made> {
+        let node = self.topology.nodes.iter().find(|plan| plan.name == node)?;
+        self.network.overlays.get(node.cluster)
     }
 
     /// The processes of tunnels in user space: node, device, process id.

@@ -5,7 +5,7 @@ use super::submariner::{RpFilter, Submariner};
 use crate::units::{BitRate, Bytes, Cidr4, Mtu, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// What provides places and launches workers in them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -118,11 +118,49 @@ pub struct Subnet {
     pub cidr: Option<Cidr4>,
 }
 
+/// What Calico wraps packets in between a cluster's nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overlay {
+    /// VXLAN: device `vxlan.calico`, VNI 4096, UDP 4789.
+    #[default]
+    Vxlan,
+    /// IP in IP: device `tunl0`, protocol 4.
+    Ipip,
+    /// WireGuard: device `wireguard.cali`, UDP 51820.
+    Wireguard,
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vxlan => "vxlan",
+            Self::Ipip => "ipip",
+            Self::Wireguard => "wireguard",
+        })
+    }
+}
+
+impl Overlay {
+    /// What it takes from the underlay's MTU over IPv4, in bytes, as Calico counts.
+    pub const fn overhead(self) -> u16 {
+        match self {
+            Self::Vxlan => 50,
+            Self::Ipip => 20,
+            Self::Wireguard => 60,
+        }
+    }
+}
+
 /// Calico's settings in a cluster. Two pools stand side by side, one of each VXLAN mode; each node owns a block of
 /// each, and encapsulation follows the destination's pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Calico {
+    /// What packets between nodes are wrapped in: `vxlan` and `ipip` where a pool's mode says so (`vxlanMode`,
+    /// `ipipMode`), `wireguard` always between pods of different nodes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub encapsulation: Overlay,
     /// The prefix length of the block of addresses that each node owns in each pool: 20 to 30.
     pub block_size: u8,
     /// Whether `vxlan.calico` computes checksums in hardware; off is what Felix sets when it believes the kernel's
@@ -139,6 +177,7 @@ pub struct Calico {
 impl Default for Calico {
     fn default() -> Self {
         Self {
+            encapsulation: Overlay::default(),
             block_size: 26,
             vxlan_checksum_offload: false,
             cross_subnet_pool: None,

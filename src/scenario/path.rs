@@ -1,6 +1,6 @@
 //! Paths: from one place to another under one encapsulation setting.
 
-use super::{place::PlaceRef, submariner::Cable};
+use super::{lab::Overlay, place::PlaceRef, submariner::Cable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -46,12 +46,33 @@ pub enum Encapsulation {
     None,
     /// VXLAN.
     Vxlan,
+    /// IP in IP.
+    Ipip,
+    /// WireGuard.
+    Wireguard,
     /// Between clusters, through Submariner's gateways and its VXLAN cable.
     SubmarinerVxlan,
     /// Between clusters, through Submariner's gateways and its WireGuard cable.
     SubmarinerWireguard,
     /// Between clusters, through Submariner's gateways and its IPsec cable.
     SubmarinerIpsec,
+}
+
+impl Encapsulation {
+    /// Whether packets are wrapped from node to node within a cluster.
+    pub const fn is_overlay(self) -> bool {
+        matches!(self, Self::Vxlan | Self::Ipip | Self::Wireguard)
+    }
+}
+
+impl From<Overlay> for Encapsulation {
+    fn from(overlay: Overlay) -> Self {
+        match overlay {
+            Overlay::Vxlan => Self::Vxlan,
+            Overlay::Ipip => Self::Ipip,
+            Overlay::Wireguard => Self::Wireguard,
+        }
+    }
 }
 
 impl From<Cable> for Encapsulation {
@@ -69,6 +90,8 @@ impl fmt::Display for Encapsulation {
         f.write_str(match self {
             Self::None => "none",
             Self::Vxlan => "vxlan",
+            Self::Ipip => "ipip",
+            Self::Wireguard => "wireguard",
             Self::SubmarinerVxlan => "submariner-vxlan",
             Self::SubmarinerWireguard => "submariner-wireguard",
             Self::SubmarinerIpsec => "submariner-ipsec",
@@ -86,7 +109,7 @@ pub struct PathSpec {
     pub from: PlaceRef,
     /// The place that receives.
     pub to: PlaceRef,
-    /// The pool that pods of this path have their addresses from; needed where an end is a pod, and refused where
+    /// The mode of the pool that pods of this path have their addresses from; needed where an end is a pod, and refused where
     /// none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vxlan_mode: Option<VxlanMode>,

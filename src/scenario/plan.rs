@@ -3,8 +3,8 @@
 mod only;
 
 use super::{
-    Blocks, Case, Crossing, Encapsulation, Fabric, HighestRate, Latency, NodeRef, Path, PathSpec, Place,
-    PlaceRef, Problem, Scenario, Throughput, VxlanMode, Workload, WorkloadKind, validate,
+    Blocks, Case, Crossing, Encapsulation, Fabric, HighestRate, Latency, NodeRef, Overlay, Path, PathSpec,
+    Place, PlaceRef, Problem, Scenario, Throughput, VxlanMode, Workload, WorkloadKind, validate,
 };
 use crate::units::Span;
 use only::Only;
@@ -203,10 +203,17 @@ pub(super) fn expected(scenario: &Scenario, spec: &PathSpec) -> Encapsulation {
     if let Some(crossing) = crossing(scenario, spec) {
         return crossing.cable.into();
     }
+    let Fabric::Lab(lab) = &scenario.fabric;
+    let overlay = to
+        .and_then(|node| lab.clusters.get(node.cluster))
+        .map(|cluster| cluster.calico.encapsulation)
+        .unwrap_or_default();
     match spec.vxlan_mode {
         _ if !pod || spec.from.node() == spec.to.node() => Encapsulation::None,
-        Some(VxlanMode::Always) => Encapsulation::Vxlan,
-        Some(VxlanMode::CrossSubnet) if !same_subnet => Encapsulation::Vxlan,
+        // WireGuard takes whatever goes between the nodes' pods.
+        Some(_) if overlay == Overlay::Wireguard => Encapsulation::Wireguard,
+        Some(VxlanMode::Always) => overlay.into(),
+        Some(VxlanMode::CrossSubnet) if !same_subnet => overlay.into(),
         Some(VxlanMode::CrossSubnet) | None => Encapsulation::None,
     }
 }

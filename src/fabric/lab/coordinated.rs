@@ -2,7 +2,7 @@
 
 use super::{
     Command, LabError, LabProcess, Made, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY, VX_SUBMARINER,
-    cable_device,
+    cable_device, overlay_device,
 };
 use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery, Setup, nodes};
 use crate::fabric::{Fabric, FabricError, Transport};
@@ -84,7 +84,7 @@ impl LabFabric {
         let request = ObservationRequest {
             devices: vec![
                 (UNDERLAY.to_owned(), DeviceRole::Underlay),
-                (TUNNEL.to_owned(), DeviceRole::Tunnel),
+                (self.tunnel_device(from).to_owned(), DeviceRole::Tunnel),
             ],
             routes: vec![RouteQuery {
                 destination: self.address(path, to)?,
@@ -93,6 +93,13 @@ impl LabFabric {
             }],
         };
         Ok((Place::Node(from.node().to_owned()), request))
+    }
+
+    /// The device that wraps packets on a place's node.
+    fn tunnel_device(&self, place: &Place) -> &'static str {
+        let nodes = &self.topology.nodes;
+        let node = nodes.iter().position(|node| node.name == place.node());
+        node.map_or(TUNNEL, |node| overlay_device(self.topology.overlay(node)))
     }
 
     /// The node's device that leads to a pod; `None` for a node.
@@ -199,7 +206,7 @@ impl Fabric for LabFabric {
         // Towards a block behind the tunnel, or in another cluster, the kernel gives a node's socket the VTEP's address. Bound to eth0's, the
         // answers would come back plain.
         if let Place::Node(name) = place
-            && (path.expected == Encapsulation::Vxlan || path.crossing.is_some())
+            && (path.expected.is_overlay() || path.crossing.is_some())
             && let Some(node) = self.topology.nodes.iter().find(|node| node.name == *name)
         {
             return Ok(IpAddr::V4(node.vtep));
@@ -217,6 +224,14 @@ impl Fabric for LabFabric {
             }
             return self.questions_of_crossing(path, crossing);
         }
+        if path.expected.is_overlay()
+            && let Some(Made::Missing { why }) = self
+                .running
+                .as_ref()
+                .and_then(|lab| lab.overlay(path.from.node()))
+        {
+            return Err(FabricError::Unable(why.clone()));
+        }
         let mut seen = vec![self.question(path, &path.from, &path.to)?];
         if path.from.node() != path.to.node() {
             seen.push(self.question(path, &path.to, &path.from)?);
@@ -229,22 +244,34 @@ impl Fabric for LabFabric {
     }
 
     fn user_space(&self, path: &Path) -> Option<String> {
-        path.crossing.as_ref()?;
-        match self.running.as_ref()?.cable()? {
+        let lab = self.running.as_ref()?;
+        let made = match &path.crossing {
+            Some(_) => lab.cable()?,
+            None if path.expected.is_overlay() => lab.overlay(path.from.node())?,
+            None => return None,
+        };
+        match made {
             Made::InUserSpace { by } => Some((*by).to_owned()),
             Made::InKernel | Made::Missing { .. } => None,
         }
     }
 
     fn tunnels(&self, path: &Path) -> Vec<(String, u32)> {
-        let (Some(crossing), Some(lab)) = (&path.crossing, &self.running) else {
+        let Some(lab) = &self.running else {
             return Vec::new();
         };
-        let gateways = [&crossing.from_gateway, &crossing.to_gateway];
+        let (wanted, nodes) = match &path.crossing {
+            Some(crossing) => (
+                cable_device(crossing.cable),
+                [crossing.from_gateway.as_str(), &crossing.to_gateway],
+            ),
+            None if path.expected.is_overlay() => {
+                (self.tunnel_device(&path.from), [path.from.node(), path.to.node()])
+            }
+            None => return Vec::new(),
+        };
         lab.tunnels()
-            .filter(|(node, device, _)| {
-                *device == cable_device(crossing.cable) && gateways.iter().any(|gateway| *gateway == node)
-            })
+            .filter(|(node, device, _)| *device == wanted && nodes.contains(node))
             .map(|(node, _, pid)| (node.to_owned(), pid))
             .collect()
     }
@@ -342,6 +369,15 @@ fn describe(lab: &RunningLab) -> BTreeMap<String, String> {
             Made::Missing { why } => format!("missing: {why}"),
         };
         facts.insert("submariner cable".to_owned(), format!("{}, {made}", plan.cable));
+    }
+    for node in &lab.topology().nodes {
+        if let Some(Made::InUserSpace { by }) = lab.overlay(&node.name) {
+            let overlay = lab.topology().overlays[node.cluster];
+            facts.insert(
+                format!("overlay of {}", node.name),
+                format!("{overlay}, in user space ({by}), not the kernel's"),
+            );
+        }
     }
     facts.insert("kind".to_owned(), "lab".to_owned());
     facts.insert("rights".to_owned(), rights().to_owned());

@@ -1,6 +1,7 @@
 //! Makes what a topology says, over netlink: the one module that makes anything by nlink.
 
 mod cable;
+mod overlay;
 mod submariner;
 mod user_space;
 
@@ -10,13 +11,15 @@ pub use submariner::{
 };
 mod faults;
 
+pub use overlay::{WIREGUARD_PORT, WIREGUARD_PRIORITY, WIREGUARD_TABLE, overlay_device};
 pub use user_space::Made;
 
 use super::namespaces::{self, NamespaceError};
 use super::sysctls::{NamespaceKind, Record, SysctlSet};
 use super::topology::{BlockRoute, NodePlan, PodPlan, SubnetPlan, Topology};
-use crate::scenario::{Firewall, NicProfile, Place};
+use crate::scenario::{Firewall, NicProfile, Overlay, Place};
 use crate::units::Cidr4;
+use cable::Secrets;
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::fdb::FdbEntryBuilder;
 use nlink::netlink::link::{BridgeLink, LinkConfig, LinkCreateExt as _, VethLink, VxlanLink};
@@ -101,6 +104,8 @@ pub(super) struct Network {
     pub(super) sysctls: Vec<SysctlSet>,
     /// How Submariner's cable is made, where there is one.
     pub(super) cable: Option<Made>,
+    /// How each cluster's overlay is made, where it is another than VXLAN.
+    pub(super) overlays: Vec<Made>,
     /// What is to be started in user space.
     pub(super) user_space: UserSpace,
 }
@@ -150,15 +155,24 @@ async fn make(topology: &Topology) -> Result<Network, NetlinkError> {
     }
     let mut places = HashMap::new();
     let mut nodes = Vec::new();
+    let mut user_space = UserSpace::default();
+    let mut overlays = vec![Made::InKernel; topology.overlays.len()];
+    let wrapped: Vec<usize> = (0..topology.nodes.len())
+        .filter(|node| topology.overlay(*node) == Overlay::Wireguard)
+        .collect();
+    let secrets = Secrets::draw(&wrapped, &[]);
     for index in 0..topology.nodes.len() {
-        let node = make_node(topology, index, &switch, &mut record).await?;
+        let (node, tunnel) = make_node(topology, index, &switch, &secrets, &mut record).await?;
+        if let Some(tunnel) = tunnel {
+            user_space.tunnels.extend(tunnel.spec.map(|spec| (index, spec)));
+            overlays[topology.nodes[index].cluster] = tunnel.made;
+        }
         places.insert(
             Place::Node(topology.nodes[index].name.clone()),
             Arc::clone(&node.namespace),
         );
         nodes.push(node);
     }
-    let mut user_space = UserSpace::default();
     let cable = submariner::join(topology, &nodes, &mut user_space, &mut record).await?;
     for pod in &topology.pods {
         let made = make_pod(topology, pod, &nodes[pod.node], &mut record).await?;
@@ -176,6 +190,7 @@ async fn make(topology: &Topology) -> Result<Network, NetlinkError> {
         _between: vec![switch.namespace, router.namespace],
         sysctls: record.into_list(),
         cable,
+        overlays,
         user_space,
     })
 }
@@ -184,8 +199,9 @@ async fn make_node(
     topology: &Topology,
     index: usize,
     switch: &Site,
+    secrets: &Secrets,
     record: &mut Record,
-) -> Result<Site, NetlinkError> {
+) -> Result<(Site, Option<overlay::Tunnel>), NetlinkError> {
     let plan = &topology.nodes[index];
     let nic = &topology.nic;
     let site = Site::new(&plan.name, NamespaceKind::Node, record)?;
@@ -201,16 +217,29 @@ async fn make_node(
         )
         .await?;
     }
-    let tunnel = site.add_tunnel(plan, underlay, nic).await?;
-    if !topology.vxlan_checksum_offload[plan.cluster] {
-        site.set_features(&ethtool, TUNNEL, &["tx-checksum-ip-generic"])
-            .await?;
+    let overlay = topology.overlay(index);
+    let mut device = None;
+    // WireGuard takes over where another overlay stays set up.
+    if overlay != Overlay::Ipip {
+        let tunnel = site.add_tunnel(plan, underlay, nic).await?;
+        if !topology.vxlan_checksum_offload[plan.cluster] {
+            site.set_features(&ethtool, TUNNEL, &["tx-checksum-ip-generic"])
+                .await?;
+        }
+        site.add_peers(topology, index, tunnel).await?;
+        device = Some(tunnel);
     }
-    site.add_peers(topology, index, underlay, tunnel).await?;
+    let mut made = None;
+    if overlay != Overlay::Vxlan {
+        let tunnel = overlay::add(topology, index, &site, secrets, record).await?;
+        device = device.or(tunnel.device);
+        made = Some(tunnel);
+    }
+    site.add_block_routes(topology, index, underlay, device).await?;
     if let Some(firewall) = &topology.firewalls[plan.cluster] {
         site.add_firewall(firewall).await?;
     }
-    Ok(site)
+    Ok((site, made))
 }
 
 async fn make_pod(
@@ -220,7 +249,7 @@ async fn make_pod(
     record: &mut Record,
 ) -> Result<Site, NetlinkError> {
     let site = Site::new(&pod.place.to_string(), NamespaceKind::Pod, record)?;
-    let mtu = u32::from(topology.nic.mtu.inside_vxlan());
+    let mtu = u32::from(topology.nic.mtu.get() - topology.overlay(pod.node).overhead());
     site.add_up(
         "make eth0",
         VethLink::new(UNDERLAY, &pod.host_device)
@@ -474,14 +503,8 @@ impl Site {
         Ok(tunnel)
     }
 
-    /// Static neighbours, FDB entries and routes to each other node of the cluster.
-    async fn add_peers(
-        &self,
-        topology: &Topology,
-        node: usize,
-        underlay: u32,
-        tunnel: u32,
-    ) -> Result<(), NetlinkError> {
+    /// Static neighbours and FDB entries to each other node of the cluster.
+    async fn add_peers(&self, topology: &Topology, node: usize, tunnel: u32) -> Result<(), NetlinkError> {
         let peers: Vec<_> = topology.peers(node).collect();
         for some in peers.chunks(BATCH / 2) {
             let batch = some.iter().fold(self.route.batch(), |batch, peer| {
@@ -505,6 +528,18 @@ impl Site {
             });
             self.run("add neighbour and FDB entries", batch).await?;
         }
+        Ok(())
+    }
+
+    /// Routes to the blocks of each other node of the cluster; not to those behind a tunnel that could not be made.
+    async fn add_block_routes(
+        &self,
+        topology: &Topology,
+        node: usize,
+        underlay: u32,
+        tunnel: Option<u32>,
+    ) -> Result<(), NetlinkError> {
+        let in_ip = topology.overlay(node) == Overlay::Ipip;
         for some in topology.block_routes(node).chunks(BATCH) {
             let batch = some.iter().fold(self.route.batch(), |batch, route| {
                 let to = |block: Cidr4| Ipv4Route::from_addr(block.network(), block.prefix()).protocol(FELIX);
@@ -516,7 +551,13 @@ impl Site {
                         batch.add_route(Through(to(block).gateway(node).onlink(), underlay))
                     }
                     BlockRoute::Tunnel { block, vtep } => {
-                        batch.add_route(Through(to(block).gateway(vtep).onlink(), tunnel))
+                        let Some(tunnel) = tunnel else {
+                            return batch;
+                        };
+                        // IP in IP has no address of its own: its outer destination is the route's gateway.
+                        let node = topology.peers(node).find(|peer| peer.vtep == vtep);
+                        let via = node.filter(|_| in_ip).map_or(vtep, |peer| peer.node);
+                        batch.add_route(Through(to(block).gateway(via).onlink(), tunnel))
                     }
                 }
             });

@@ -7,7 +7,7 @@ mod submariner;
 
 pub use submariner::{CABLE_PREFIX, SubmarinerPlan, VX_SUBMARINER_PREFIX};
 
-use crate::scenario::{Fault, Firewall, Lab, NicProfile, Place, RpFilter, VxlanMode};
+use crate::scenario::{Fault, Firewall, Lab, NicProfile, Overlay, Place, RpFilter, VxlanMode};
 use crate::units::Cidr4;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
@@ -233,6 +233,8 @@ pub struct Topology {
     pub firewalls: Vec<Option<Firewall>>,
     /// Whether `vxlan.calico` computes checksums in hardware, by cluster.
     pub vxlan_checksum_offload: Vec<bool>,
+    /// What each cluster's packets are wrapped in.
+    pub overlays: Vec<Overlay>,
     /// Each cluster's pools.
     pub pools: Vec<Vec<Cidr4>>,
     /// What joins the clusters.
@@ -277,6 +279,7 @@ impl Topology {
                 .iter()
                 .map(|c| c.calico.vxlan_checksum_offload)
                 .collect(),
+            overlays: lab.clusters.iter().map(|c| c.calico.encapsulation).collect(),
             pools: ranges
                 .clusters
                 .iter()
@@ -402,6 +405,17 @@ impl Topology {
             vtep: peer.vtep,
             vtep_mac: peer.vtep_mac,
         })
+    }
+
+    /// What packets between a node and the others of its cluster are wrapped in.
+    pub fn overlay(&self, node: usize) -> Overlay {
+        self.overlays[self.nodes[node].cluster]
+    }
+
+    /// The other nodes of a node's cluster, as indices.
+    pub fn peer_indices(&self, node: usize) -> impl Iterator<Item = usize> {
+        let cluster = self.nodes[node].cluster;
+        (0..self.nodes.len()).filter(move |other| *other != node && self.nodes[*other].cluster == cluster)
     }
 
     /// A node's routes to all blocks of its cluster, its own included.

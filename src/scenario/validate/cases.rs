@@ -2,8 +2,8 @@
 
 use super::{Problems, case_name_fault, empty};
 use crate::scenario::{
-    Encapsulation, Fabric, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario,
-    Throughput, Workload, WorkloadKind, plan::expected, problem::Step,
+    Fabric, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput, Workload,
+    WorkloadKind, plan::expected, problem::Step,
 };
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
         between_clusters(scenario, spec, &at, problems);
         return;
     }
-    if spec.from.is_pod() && !spec.to.is_pod() && expected(scenario, spec) == Encapsulation::Vxlan {
+    if spec.from.is_pod() && !spec.to.is_pod() && expected(scenario, spec).is_overlay() {
         problems.say(
             &at("to"),
             format!(

@@ -2,7 +2,7 @@
 
 use super::{Problems, empty, name_fault};
 use crate::{
-    scenario::{Calico, Cluster, Fabric, NicProfile, Scenario, VxlanMode, problem::Step},
+    scenario::{Calico, Cluster, Fabric, NicProfile, Overlay, Scenario, VxlanMode, problem::Step},
     units::{Bytes, Cidr4, Mtu},
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -33,6 +33,15 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
             "Submariner joins clusters, and there is one only",
             "add a second cluster, or leave `submariner` out".to_owned(),
         );
+    }
+    for (index, spec) in lab.clusters.iter().enumerate() {
+        if lab.submariner.is_some() && spec.calico.encapsulation != Overlay::Vxlan {
+            problems.say(
+                &extend(&clusters, &[index.into(), "calico".into(), "encapsulation".into()]),
+                "clusters that Submariner joins have Calico's VXLAN here: with others nobody has validated it",
+                "leave `encapsulation` out, or put this cluster into a scenario without `submariner`".to_owned(),
+            );
+        }
     }
     let mut names = BTreeSet::new();
     let mut nodes = BTreeSet::new();

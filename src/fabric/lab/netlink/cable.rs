@@ -33,11 +33,9 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    pub(super) fn draw(gateways: &[usize]) -> Self {
-        let private = gateways
-            .iter()
-            .map(|gateway| (*gateway, rand::random()))
-            .collect();
+    /// Keys of WireGuard for `nodes`, and security associations between all of `gateways`.
+    pub(super) fn draw(nodes: &[usize], gateways: &[usize]) -> Self {
+        let private = nodes.iter().map(|node| (*node, rand::random())).collect();
         let pairs = gateways
             .iter()
             .flat_map(|from| gateways.iter().map(move |to| (*from, *to)))
@@ -53,6 +51,15 @@ impl Secrets {
         Self {
             private,
             associations,
+        }
+    }
+
+    /// The keys of one node towards another.
+    pub(super) fn wireguard(&self, node: usize, peer: usize, keepalive: u16) -> WireguardKeys {
+        WireguardKeys {
+            private: hex(&self.private(node)),
+            public: hex(&public_key(self.private(peer))),
+            keepalive,
         }
     }
 
@@ -88,7 +95,10 @@ pub(super) async fn add(
     if cable == Cable::Wireguard
         && let Some(device) = add_if_there(site, name, WireguardLink::new(name).mtu(mtu)).await?
     {
-        configure_wireguard(topology, node, site, secrets).await?;
+        let peers: Vec<_> = peers(topology, node).collect();
+        secrets
+            .configure_wireguard(topology, node, site, name, CABLE_PORT, &peers)
+            .await?;
         route(topology, cable, node, site, device, record).await?;
         return Ok((Made::InKernel, None, Some(device)));
     }
@@ -105,11 +115,7 @@ pub(super) async fn add(
             address: topology.nodes[gateway].address,
             inner,
             kind: match cable {
-                Cable::Wireguard => PeerKind::Wireguard(WireguardKeys {
-                    private: hex(&secrets.private(node)),
-                    public: hex(&public_key(secrets.private(gateway))),
-                    keepalive: KEEPALIVE,
-                }),
+                Cable::Wireguard => PeerKind::Wireguard(secrets.wireguard(node, gateway, KEEPALIVE)),
                 Cable::Ipsec | Cable::Vxlan => {
                     let (spi_out, key_out) = secrets.association(node, gateway);
                     let (spi_in, key_in) = secrets.association(gateway, node);
@@ -139,35 +145,41 @@ fn peers(topology: &Topology, node: usize) -> impl Iterator<Item = (usize, Vec<C
         .map(|(gateway, pools)| (gateway, pools.to_vec()))
 }
 
-async fn configure_wireguard(
-    topology: &Topology,
-    node: usize,
-    site: &Site,
-    secrets: &Secrets,
-) -> Result<(), NetlinkError> {
-    namespaces::enter_network(&site.namespace)?;
-    let connection = Connection::<Wireguard>::new_async()
-        .await
-        .map_err(site.failed("open WireGuard's netlink family"))?;
-    let config = WireguardConfig::new().device(cable_device(Cable::Wireguard), |device| {
-        let device = device.private_key(secrets.private(node)).listen_port(CABLE_PORT);
-        peers(topology, node).fold(device, |device, (gateway, inner)| {
-            let address = IpAddr::V4(topology.nodes[gateway].address);
-            device.peer(public_key(secrets.private(gateway)), |peer| {
-                let peer = peer
-                    .endpoint(SocketAddr::new(address, CABLE_PORT))
-                    .persistent_keepalive(Duration::from_secs(u64::from(KEEPALIVE)));
-                inner.iter().fold(peer, |peer, pool| {
-                    peer.allowed_ip(AllowedIp::v4(pool.network(), pool.prefix()))
+impl Secrets {
+    /// Gives the kernel's WireGuard device `name` of a node its keys and peers.
+    pub(super) async fn configure_wireguard(
+        &self,
+        topology: &Topology,
+        node: usize,
+        site: &Site,
+        name: &str,
+        port: u16,
+        peers: &[(usize, Vec<Cidr4>)],
+    ) -> Result<(), NetlinkError> {
+        namespaces::enter_network(&site.namespace)?;
+        let connection = Connection::<Wireguard>::new_async()
+            .await
+            .map_err(site.failed("open WireGuard's netlink family"))?;
+        let config = WireguardConfig::new().device(name, |device| {
+            let device = device.private_key(self.private(node)).listen_port(port);
+            peers.iter().fold(device, |device, (peer, inner)| {
+                let address = IpAddr::V4(topology.nodes[*peer].address);
+                device.peer(public_key(self.private(*peer)), |peer| {
+                    let peer = peer
+                        .endpoint(SocketAddr::new(address, port))
+                        .persistent_keepalive(Duration::from_secs(u64::from(KEEPALIVE)));
+                    inner.iter().fold(peer, |peer, pool| {
+                        peer.allowed_ip(AllowedIp::v4(pool.network(), pool.prefix()))
+                    })
                 })
             })
-        })
-    });
-    config
-        .apply(&connection)
-        .await
-        .map(drop)
-        .map_err(site.failed("give the WireGuard cable its keys and peers"))
+        });
+        config
+            .apply(&connection)
+            .await
+            .map(drop)
+            .map_err(site.failed(format!("give {name} its keys and peers")))
+    }
 }
 
 /// WireGuard's driver has its routes in the main table. Those of ESP stand in for the policies by which the kernel picks

@@ -61,7 +61,7 @@ pub(super) async fn join(
     let Some(plan) = &topology.submariner else {
         return Ok(None);
     };
-    let secrets = Secrets::draw(&plan.gateways);
+    let secrets = Secrets::draw(&plan.gateways, &plan.gateways);
     let mut made = Made::InKernel;
     for (node, site) in nodes.iter().enumerate() {
         namespaces::enter_network(&site.namespace)?;
