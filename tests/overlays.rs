@@ -1,7 +1,6 @@
 //! Calico's encapsulations beside VXLAN, in real namespaces: each is what its device and routes say, and is told from the
 //! kernel's where user space does it.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 #![cfg(feature = "lab")]
 
 #[path = "../src/skip.rs"]
