@@ -112,7 +112,7 @@ fn carry(lab: &RunningLab, from: &Place, to: &Place, limit: Duration) -> Result<
                 let mut connection =
                     TcpStream::connect_timeout(&target, limit).map_err(|error| error.to_string())?;
                 connection
-                    .write_all(&[1; BYTES])
+                    .write_all(&vec![1; BYTES])
                     .map_err(|error| error.to_string())
             })
             .unwrap();
@@ -325,7 +325,7 @@ fn a_run_proves_each_leg_and_names_what_drops() {
             .args(["run", "--quiet", "--out"])
             .arg(&run)
             .arg(&file),
-        Duration::from_secs(60),
+        Duration::from_mins(1),
     );
     assert_eq!(
         code(output.status),
