@@ -24,7 +24,7 @@ pub enum Outcome {
 }
 
 /// What a tunnel in user space took on its node during a trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HopCpu {
     /// The node.
     pub node: String,
