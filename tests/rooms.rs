@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The rooms in their order. `iperf3::wire` stands apart from the rest of `iperf3`.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "units",
     "scenario",
     "evidence",
