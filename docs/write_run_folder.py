@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a run folder by hand: what encapbench needs at the least to report, judge and compare it.
 
-    docs/write_run_folder.py FOLDER [--blocks N] [--seed N] [--ratio R] [--cv PERCENT] [--base MB_PER_SECOND]
+    docs/write_run_folder.py FOLDER [--blocks N] [--seed N] [--ratio R] [--cv PERCENT] [--base MB_PER_SECOND] [--day N]
 
 Two paths, one TCP workload and one latency workload; figures are drawn from lognormal distributions around known
 medians, so that the intervals which encapbench prints can be checked against the truth. Needs nothing but Python.
@@ -69,6 +69,7 @@ def main():
     arguments.add_argument("--ratio", type=float, default=0.9, help="the true median ratio of the second path")
     arguments.add_argument("--cv", type=float, default=5.0, help="the trials' coefficient of variation, in percent")
     arguments.add_argument("--base", type=float, default=1000.0, help="the first path's true median, in MB/s")
+    arguments.add_argument("--day", type=int, default=1, help="the day of January 2026 on which the run began")
     asked = arguments.parse_args()
     draws = random.Random(asked.seed)
     sigma = math.sqrt(math.log1p((asked.cv / 100) ** 2))
@@ -80,7 +81,7 @@ def main():
     ]
     manifest = {
         "format": 1,
-        "started": "2026-01-01T00:00:00Z",
+        "started": f"2026-01-{asked.day:02}T00:00:00Z",
         "scenario": {
             "name": "by-hand",
             "fabric": {"lab": {"clusters": [{"name": "c", "subnets": [{"nodes": ["a", "b"]}]}]}},
@@ -115,7 +116,7 @@ def main():
             for name, _, _, factor in paths:
                 trial = {
                     "block": block,
-                    "started": f"2026-01-01T00:{block // 60:02}:{block % 60:02}Z",
+                    "started": f"2026-01-{asked.day:02}T00:{block // 60:02}:{block % 60:02}Z",
                     "outcome": {"state": "measured"},
                     "verdict": {"state": "confirmed"},
                 }

@@ -6,6 +6,7 @@
 pub mod compare;
 mod drift;
 mod figures;
+pub mod history;
 mod oddities;
 mod order_statistics;
 mod pairs;

@@ -7,6 +7,7 @@ mod exit;
 mod failure;
 mod gate;
 mod github;
+mod history;
 pub mod iperf3;
 #[cfg(feature = "lab")]
 pub mod lab;
@@ -63,6 +64,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Is one run different from another, where, and how sure is that
     Compare(compare::CompareArgs),
+    /// Figures of a scenario over many runs, and the run where a change began
+    History(history::HistoryArgs),
     /// Judge a run's gates again
     Gate(gate::GateArgs),
     /// What is wrong with a lab or with this machine, why, and what to do
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args, &mut out),
         Command::Report(args) => report::run(&args, &mut out),
         Command::Compare(args) => compare::run(&args, &mut out),
+        Command::History(args) => history::run(&args, &mut out),
         Command::Gate(args) => gate::run(&args, &mut out),
         Command::Doctor(args) => doctor::run(&args, &mut out),
         // What a command in the lab returned is returned as it is.

@@ -18,6 +18,7 @@ mod comparison;
 mod comparisons_csv;
 mod digits;
 mod gate_json;
+mod history;
 mod html;
 mod intervals_csv;
 mod junit;
@@ -35,6 +36,7 @@ mod fixture;
 mod tests;
 
 pub use comparison::comparison;
+pub use history::{HistoryInputs, HistoryRun, Runs, history_files, terminal_history};
 
 use crate::{
     analysis::Summary,

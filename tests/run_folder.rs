@@ -249,3 +249,52 @@ fn a_newer_format_and_a_strange_key_say_which_encapbench_wrote_them() {
         "{strange}"
     );
 }
+
+#[test]
+fn a_history_finds_the_run_where_a_change_began_and_passes_over_bad_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    fs::create_dir(&results).unwrap();
+    for day in 1..=9_u32 {
+        let day = day.to_string();
+        let ratio = if day.as_str() < "6" { "0.9" } else { "0.6" };
+        let name = format!("run-{day}");
+        by_hand(
+            &results.join(name),
+            &["--day", &day, "--seed", &day, "--cv", "2", "--ratio", ratio],
+        );
+    }
+    fs::create_dir(results.join("no-run")).unwrap();
+    fs::create_dir(results.join("broken")).unwrap();
+    fs::write(results.join("broken/manifest.json"), "{").unwrap();
+    let at = results.to_str().unwrap();
+    let out = folder.path().join("out");
+    let shown = run(&["history", at, "--out", out.to_str().unwrap()]);
+    assert_eq!(code(shown.status), 0, "{}", said(&shown));
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(text.contains("by-hand: 9 runs"), "{text}");
+    assert!(text.contains("worse, since run-6"), "{text}");
+    assert!(!text.contains("direct · tcp, throughput:"), "{text}");
+    assert!(
+        String::from_utf8_lossy(&shown.stderr).contains("broken"),
+        "{}",
+        said(&shown)
+    );
+    let html = fs::read_to_string(out.join("history.html")).unwrap();
+    assert!(html.contains("run-6") && html.contains("<svg") && html.contains("at least 0.80"));
+    assert!(out.join("history-tunnel-tcp-throughput-relative.png").exists() || cfg!(not(feature = "plots")));
+    // The same runs give the same bytes.
+    let again = folder.path().join("again");
+    run(&["history", at, "--out", again.to_str().unwrap()]);
+    assert!(fs::read(again.join("history.html")).unwrap() == html.into_bytes());
+    let json = run(&["history", at, "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let series = json["by-hand"]["series"].as_array().unwrap();
+    let tunnel = series
+        .iter()
+        .find(|one| one["path"] == "tunnel" && one["metric"] == "throughput")
+        .unwrap();
+    assert_eq!(tunnel["changes"][0]["run"], 5);
+    let none = run(&["history", out.to_str().unwrap()]);
+    assert_eq!(code(none.status), 2, "{}", said(&none));
+}

@@ -1,5 +1,6 @@
 //! Charts, one question each: drawn once as a list of shapes, then written as SVG, inside HTML, and as PNG.
 
+mod axes;
 mod canvas;
 mod cost;
 mod heat_map;
@@ -11,6 +12,7 @@ mod scale;
 mod svg;
 mod text;
 mod throughput;
+pub(super) mod trend;
 mod under_load;
 
 pub(super) use canvas::Drawing;
@@ -21,6 +23,7 @@ use super::{
     labels::Slugs,
     view::{Matrix, View},
 };
+use crate::analysis::history::Series;
 use canvas::Look;
 
 /// A chart in its two sizes.
@@ -90,6 +93,16 @@ pub(super) fn draw_all(inputs: &Inputs<'_>, view: &View) -> Vec<Chart> {
         });
     }
     charts
+}
+
+/// A figure's chart over the runs of a history.
+pub(super) fn draw_trend(runs: &super::history::Runs, series: &Series, name: &str) -> Option<Chart> {
+    Some(Chart {
+        question: "history",
+        name: name.to_owned(),
+        page: trend::draw(runs, series, &Look::PAGE)?,
+        slide: trend::draw(runs, series, &Look::SLIDE)?,
+    })
 }
 
 /// A chart's files: `name.svg` and `name.png` for a page, `name-slide.png` for a slide.

@@ -1,6 +1,6 @@
 //! What a terminal shows of a comparison of runs.
 
-use super::{digits, terminal::STYLE};
+use super::{digits, labels::plain, terminal::STYLE};
 use crate::analysis::compare::{Change, ChangeState, Comparison};
 use comfy_table::{CellAlignment, Table};
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ fn row(change: &Change) -> Vec<String> {
     let figure = |value| format!("{} {}", digits::human(change.metric, value), change.metric.unit());
     vec![
         change.state.to_string(),
-        format!("{} · {}", change.path, change.workload),
+        plain(&format!("{} · {}", change.path, change.workload)),
         change.metric.to_string(),
         figure(change.base),
         figure(change.new),
@@ -45,9 +45,9 @@ pub fn comparison(comparison: &Comparison) -> String {
             let _ = writeln!(
                 text,
                 "! {}: {} against {}",
-                unlike.what,
-                unlike.base.join(", "),
-                unlike.new.join(", ")
+                plain(&unlike.what),
+                plain(&unlike.base.join(", ")),
+                plain(&unlike.new.join(", "))
             );
         }
         text.push('\n');
@@ -85,7 +85,7 @@ pub fn comparison(comparison: &Comparison) -> String {
         let _ = writeln!(text, "{}", line.trim_end());
     }
     for left_out in &comparison.left_out {
-        let _ = writeln!(text, "left out: {left_out}");
+        let _ = writeln!(text, "left out: {}", plain(left_out));
     }
     let assumed = comparison.changes.iter().any(|change| change.degrees == 0);
     let _ = writeln!(

@@ -10,8 +10,8 @@ use minijinja::{AutoEscape, Environment, syntax::SyntaxConfig, value::Serde};
 use serde::Serialize;
 
 const TEMPLATE: &str = include_str!("html/report.html.j2");
-const STYLE: &str = include_str!("html/report.css");
-const SCRIPT: &str = include_str!("html/report.js");
+pub(super) const STYLE: &str = include_str!("html/report.css");
+pub(super) const SCRIPT: &str = include_str!("html/report.js");
 
 /// A template engine that escapes everything it is given, and takes the lines of its tags out.
 pub(super) fn templates() -> Environment<'static> {

@@ -2,9 +2,10 @@
 
 use super::{
     SERIES,
-    canvas::{Anchor, Drawing, Ink, Look},
+    axes::Plot,
+    canvas::{Drawing, Look},
     over_time::median,
-    scale::{Scale, tick},
+    scale::Scale,
     throughput::cases,
 };
 use crate::{
@@ -79,45 +80,14 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     let dear = points().map(|(.., y)| *y).fold(0.0, f64::max);
     let x = Scale::linear((0.0, fast * 1.08), (left, right));
     let y = Scale::linear((0.0, dear * 1.12), (bottom, top));
-    for value in y.ticks(6) {
-        let at = y.at(value);
-        drawing.line(vec![(left, at), (right, at)], 1.0, Ink::Grid);
-        drawing.text(
-            left - size * 0.5,
-            at + size * 0.3,
-            &tick(value),
-            size * 0.85,
-            Ink::Muted,
-            Anchor::End,
-        );
-    }
-    for value in x.ticks(8) {
-        let at = x.at(value);
-        drawing.line(vec![(at, top), (at, bottom)], 1.0, Ink::Grid);
-        drawing.text(
-            at,
-            bottom + size * 1.2,
-            &tick(value),
-            size * 0.85,
-            Ink::Muted,
-            Anchor::Middle,
-        );
-    }
-    drawing.text(
-        f64::midpoint(left, right),
-        bottom + size * 2.5,
-        "throughput, MB/s",
-        size * 0.85,
-        Ink::Muted,
-        Anchor::Middle,
-    );
-    drawing.upright(
-        margin + size * 0.6,
-        f64::midpoint(top, bottom),
-        "CPU cost, s/GB",
-        size * 0.85,
-        Anchor::Middle,
-    );
+    let plot = Plot {
+        left,
+        right,
+        top,
+        bottom,
+    };
+    drawing.left_axis(&y, plot, 6, "CPU cost, s/GB");
+    drawing.bottom_axis(&x, plot, 8, true, "throughput, MB/s");
     let mut words = Vec::new();
     for (series, name, points) in &clouds {
         for (block, rate, cost) in points {

@@ -3,7 +3,8 @@
 
 use super::{
     SERIES,
-    canvas::{Anchor, Drawing, Ink, Look},
+    axes::Plot,
+    canvas::{Drawing, Ink, Look},
     scale::{Scale, tick},
 };
 use crate::{
@@ -105,43 +106,14 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
             .opacity(0.5)
             .tip(format!("warm-up of {} s, not counted", tick(omit)));
     }
-    for value in y.ticks(6) {
-        let at = y.at(value);
-        drawing.line(vec![(left, at), (right, at)], 1.0, Ink::Grid);
-        drawing.text(
-            left - size * 0.5,
-            at + size * 0.3,
-            &tick(value),
-            size * 0.85,
-            Ink::Muted,
-            Anchor::End,
-        );
-    }
-    for value in x.ticks(8) {
-        drawing.text(
-            x.at(value),
-            bottom + size * 1.2,
-            &tick(value),
-            size * 0.85,
-            Ink::Muted,
-            Anchor::Middle,
-        );
-    }
-    drawing.text(
-        f64::midpoint(left, right),
-        bottom + size * 2.5,
-        "seconds since the trial began to send",
-        size * 0.85,
-        Ink::Muted,
-        Anchor::Middle,
-    );
-    drawing.upright(
-        margin + size * 0.6,
-        f64::midpoint(top, bottom),
-        "throughput, MB/s",
-        size * 0.85,
-        Anchor::Middle,
-    );
+    let plot = Plot {
+        left,
+        right,
+        top,
+        bottom,
+    };
+    drawing.left_axis(&y, plot, 6, "throughput, MB/s");
+    drawing.bottom_axis(&x, plot, 8, false, "seconds since the trial began to send");
     let mut words = Vec::new();
     for (series, name, trials) in &lines {
         let ink = Ink::Series(*series);

@@ -3,6 +3,7 @@
 
 use super::{
     SERIES,
+    axes::Plot,
     canvas::{Anchor, Drawing, Ink, Look},
     scale::{Scale, tick},
     text,
@@ -89,56 +90,30 @@ pub(super) fn draw(inputs: &Inputs<'_>, table: &LatencyTable, look: &Look) -> Op
     let decades = points().map(|(decade, _)| *decade).fold(1.0, f64::max);
     let x = Scale::linear((0.0, decades), (left, right));
     let y = Scale::log((low * 0.85, high * 1.15), (bottom, top));
-    for value in y.ticks(6) {
-        let at = y.at(value);
-        drawing.line(vec![(left, at), (right, at)], 1.0, Ink::Grid);
-        drawing.text(
-            left - size * 0.5,
-            at + size * 0.3,
-            &tick(value),
-            size * 0.85,
-            Ink::Muted,
-            Anchor::End,
-        );
-    }
+    let plot = Plot {
+        left,
+        right,
+        top,
+        bottom,
+    };
+    drawing.left_axis(&y, plot, 6, "latency, µs");
     for (decade, (_, name)) in NAMED.iter().enumerate() {
         if decade as f64 > decades + 1e-9 {
             break;
         }
         let at = x.at(decade as f64);
         drawing.line(vec![(at, top), (at, bottom)], 1.0, Ink::Grid);
-        drawing.text(
-            at,
-            bottom + size * 1.2,
-            name,
-            size * 0.85,
-            Ink::Muted,
-            Anchor::Middle,
-        );
+        drawing.bottom_tick(at, plot, name);
     }
     let half = x.at(2_f64.log10());
     drawing.line(vec![(half, top), (half, bottom)], 1.0, Ink::Grid);
-    drawing.text(
-        half,
-        bottom + size * 1.2,
-        "50",
-        size * 0.85,
-        Ink::Muted,
-        Anchor::Middle,
-    );
+    drawing.bottom_tick(half, plot, "50");
     drawing.text(
         f64::midpoint(left, right),
         bottom + size * 2.5,
         "percentile (share of round trips that were faster), %",
         size * 0.85,
         Ink::Muted,
-        Anchor::Middle,
-    );
-    drawing.upright(
-        margin + size * 0.6,
-        f64::midpoint(top, bottom),
-        "latency, µs",
-        size * 0.85,
         Anchor::Middle,
     );
     let mut words = Vec::new();

@@ -1,8 +1,9 @@
 //! How fast is each path? A bar a path, its interval, its single trials, and the figure from elsewhere.
 
 use super::{
+    axes::Plot,
     canvas::{Anchor, Drawing, Ink, Look},
-    scale::{Scale, tick},
+    scale::Scale,
     text,
 };
 use crate::{
@@ -83,26 +84,13 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
         })
         .fold(0.0, f64::max);
     let x = Scale::linear((0.0, greatest * 1.03), (left, right));
-    for value in x.ticks(6) {
-        let at = x.at(value);
-        drawing.line(vec![(at, top), (at, bottom)], 1.0, Ink::Grid);
-        drawing.text(
-            at,
-            bottom + size * 1.2,
-            &tick(value),
-            size * 0.85,
-            Ink::Muted,
-            Anchor::Middle,
-        );
-    }
-    drawing.text(
-        f64::midpoint(left, right),
-        bottom + size * 2.5,
-        "throughput, MB/s",
-        size * 0.85,
-        Ink::Muted,
-        Anchor::Middle,
-    );
+    let plot = Plot {
+        left,
+        right,
+        top,
+        bottom,
+    };
+    drawing.bottom_axis(&x, plot, 6, true, "throughput, MB/s");
     let pitch = (bottom - top) / rows as f64;
     let bar = (pitch * 0.62).min(size * 3.2);
     let mut words = Vec::new();

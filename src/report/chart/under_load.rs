@@ -1,8 +1,9 @@
 //! What does load do to latency? For each path the median and the 99th percentile, idle and under load.
 
 use super::{
+    axes::Plot,
     canvas::{Anchor, Drawing, Ink, Look},
-    scale::{Scale, tick},
+    scale::Scale,
     text,
 };
 use crate::report::{
@@ -79,26 +80,13 @@ pub(super) fn draw(_: &Inputs<'_>, view: &View, look: &Look) -> Option<Drawing> 
     let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(0.0, f64::max);
     let x = Scale::log((low * 0.6, high * 1.3), (left, right));
-    for value in x.ticks(6) {
-        let at = x.at(value);
-        drawing.line(vec![(at, top), (at, bottom)], 1.0, Ink::Grid);
-        drawing.text(
-            at,
-            bottom + size * 1.2,
-            &tick(value),
-            size * 0.85,
-            Ink::Muted,
-            Anchor::Middle,
-        );
-    }
-    drawing.text(
-        f64::midpoint(left, right),
-        bottom + size * 2.5,
-        "latency, µs",
-        size * 0.85,
-        Ink::Muted,
-        Anchor::Middle,
-    );
+    let plot = Plot {
+        left,
+        right,
+        top,
+        bottom,
+    };
+    drawing.bottom_axis(&x, plot, 6, true, "latency, µs");
     let pitch = (bottom - top) / rows.len() as f64;
     let mut words = Vec::new();
     let mut series = 0;

@@ -1,0 +1,74 @@
+//! Axes that all charts share: ticks with their figures, lines to read by, and what the figures are.
+
+use super::{
+    canvas::{Anchor, Drawing, Ink},
+    scale::{Scale, tick},
+};
+
+/// The place inside a drawing where figures are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plot {
+    pub(super) left: f64,
+    pub(super) right: f64,
+    pub(super) top: f64,
+    pub(super) bottom: f64,
+}
+
+impl Drawing {
+    /// The axis along the bottom, with about `count` ticks; `lines` go up from them.
+    pub(super) fn bottom_axis(&mut self, x: &Scale, plot: Plot, count: usize, lines: bool, title: &str) {
+        let size = self.text;
+        for value in x.ticks(count) {
+            let at = x.at(value);
+            if lines {
+                self.line(vec![(at, plot.top), (at, plot.bottom)], 1.0, Ink::Grid);
+            }
+            self.bottom_tick(at, plot, &tick(value));
+        }
+        self.text(
+            f64::midpoint(plot.left, plot.right),
+            plot.bottom + size * 2.5,
+            title,
+            size * 0.85,
+            Ink::Muted,
+            Anchor::Middle,
+        );
+    }
+
+    /// A tick's text below the plot.
+    pub(super) fn bottom_tick(&mut self, at: f64, plot: Plot, text: &str) {
+        let size = self.text;
+        self.text(
+            at,
+            plot.bottom + size * 1.2,
+            text,
+            size * 0.85,
+            Ink::Muted,
+            Anchor::Middle,
+        );
+    }
+
+    /// The axis along the left side, with about `count` ticks and lines across.
+    pub(super) fn left_axis(&mut self, y: &Scale, plot: Plot, count: usize, title: &str) {
+        let size = self.text;
+        for value in y.ticks(count) {
+            let at = y.at(value);
+            self.line(vec![(plot.left, at), (plot.right, at)], 1.0, Ink::Grid);
+            self.text(
+                plot.left - size * 0.5,
+                at + size * 0.3,
+                &tick(value),
+                size * 0.85,
+                Ink::Muted,
+                Anchor::End,
+            );
+        }
+        self.upright(
+            self.margin() + size * 0.6,
+            f64::midpoint(plot.top, plot.bottom),
+            title,
+            size * 0.85,
+            Anchor::Middle,
+        );
+    }
+}
