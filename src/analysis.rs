@@ -5,6 +5,7 @@
 
 pub mod compare;
 mod drift;
+mod explain;
 mod figures;
 pub mod history;
 mod oddities;
@@ -16,6 +17,7 @@ mod warnings;
 
 pub use compare::compare;
 pub use drift::{Trend, trend};
+pub use explain::{Explanation, Fact, FactKind, explain};
 pub use figures::samples_needed;
 pub use order_statistics::{LEAST_FOR_INTERVAL, MedianRanks, estimate, median, median_ranks};
 pub use pairs::{

@@ -102,9 +102,36 @@ pub type ReportFile = (String, Vec<u8>);
 /// # Errors
 /// Where an output could not be made; none is then returned.
 pub fn files(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
+    let mut files = tables(inputs)?;
+    files.extend(pages(inputs)?);
+    files.sort();
+    Ok(files)
+}
+
+/// The files for machines, which are quick to make: CSV, gates' verdicts, metrics.
+///
+/// # Errors
+/// As [`files`].
+pub fn tables(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
+    Ok(vec![
+        ("summary.csv".to_owned(), summary_csv::write(inputs)?),
+        ("comparisons.csv".to_owned(), comparisons_csv::write(inputs)?),
+        ("trials.csv".to_owned(), trials_csv::write(inputs)?),
+        ("intervals.csv".to_owned(), intervals_csv::write(inputs)?),
+        ("gate.json".to_owned(), gate_json::write(inputs)?),
+        ("junit.xml".to_owned(), junit::write(inputs)?),
+        ("metrics.prom".to_owned(), openmetrics::write(inputs).into_bytes()),
+    ])
+}
+
+/// The files for people: pages, with charts, and the charts as pictures.
+///
+/// # Errors
+/// As [`files`].
+pub fn pages(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
     let view = View::new(inputs);
     let charts = chart::draw_all(inputs, &view);
-    let mut files = documents(inputs, &view, &charts)?;
+    let mut files = documents(&view, &charts)?;
     #[cfg(feature = "plots")]
     for chart in &charts {
         files.extend(chart::files(chart)?);
@@ -114,28 +141,10 @@ pub fn files(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
 }
 
 /// All but the pictures.
-fn documents(inputs: &Inputs<'_>, view: &View, charts: &[Chart]) -> Result<Vec<ReportFile>, ReportError> {
+fn documents(view: &View, charts: &[Chart]) -> Result<Vec<ReportFile>, ReportError> {
     Ok(vec![
-        ("summary.csv".to_owned(), summary_csv::write(inputs)?),
-        ("comparisons.csv".to_owned(), comparisons_csv::write(inputs)?),
-        ("trials.csv".to_owned(), trials_csv::write(inputs)?),
-        ("intervals.csv".to_owned(), intervals_csv::write(inputs)?),
-        ("gate.json".to_owned(), gate_json::write(inputs)?),
-        ("junit.xml".to_owned(), junit::write(inputs)?),
-        ("metrics.prom".to_owned(), openmetrics::write(inputs).into_bytes()),
         ("report.md".to_owned(), markdown::write(view).into_bytes()),
         ("report.html".to_owned(), html::write(view, charts)?.into_bytes()),
-    ])
-}
-
-/// The files that hold the gates' verdicts alone: `gate.json` and `junit.xml`.
-///
-/// # Errors
-/// As [`files`].
-pub fn verdict_files(inputs: &Inputs<'_>) -> Result<Vec<ReportFile>, ReportError> {
-    Ok(vec![
-        ("gate.json".to_owned(), gate_json::write(inputs)?),
-        ("junit.xml".to_owned(), junit::write(inputs)?),
     ])
 }
 

@@ -3,7 +3,7 @@
 use super::{Exit, Failure, github, publish::Published};
 use crate::{
     analysis::compare::ComparedRun,
-    gate, report, run,
+    gate,
     scenario::{parse_policy, skipped_gates},
 };
 use clap::Args;
@@ -39,7 +39,7 @@ pub(super) struct GateArgs {
     /// Print the verdicts as JSON
     #[arg(long)]
     json: bool,
-    /// Write the verdicts into the run folder too: gate.json and junit.xml
+    /// Make the run folder's report files again with these verdicts: gate.json, junit.xml, report.html and all others
     #[arg(long)]
     write: bool,
 }
@@ -98,11 +98,7 @@ pub(super) fn run(args: &GateArgs, out: &mut dyn Write) -> Result<Exit, Failure>
         }
     }
     if args.write {
-        let files =
-            report::verdict_files(&published.inputs()).map_err(|error| Failure::Report(error.to_string()))?;
-        for (name, bytes) in files {
-            run::write_whole(&args.run, &name, &bytes)?;
-        }
+        published.write(&args.run)?;
     }
     if !args.json {
         github::annotate(&published.gates, out)?;

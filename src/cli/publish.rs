@@ -49,17 +49,23 @@ impl Published {
 
     /// Writes all report files into the folder.
     pub(super) fn write(&self, folder: &Path) -> Result<Vec<String>, Failure> {
-        let mut files = report::files(&self.inputs()).map_err(|error| Failure::Report(error.to_string()))?;
+        let failed = |error: report::ReportError| Failure::Report(error.to_string());
+        let mut names = Vec::new();
+        let mut write = |files: Vec<report::ReportFile>| -> Result<(), Failure> {
+            for (name, bytes) in files {
+                run::write_whole(folder, &name, &bytes)?;
+                names.push(name);
+            }
+            Ok(())
+        };
+        // What is quick to make comes first: of a long run the charts take their time.
+        write(report::tables(&self.inputs()).map_err(failed)?)?;
         let mut log = Vec::new();
         let intervals = run::log_intervals(&self.recorded.trials);
         run::write_log(&mut log, self.recorded.manifest.started, &intervals)
             .map_err(|error| Failure::Report(error.to_string()))?;
-        files.push(("latency.hlog".to_owned(), log));
-        let mut names = Vec::with_capacity(files.len());
-        for (name, bytes) in files {
-            run::write_whole(folder, &name, &bytes)?;
-            names.push(name);
-        }
+        write(vec![("latency.hlog".to_owned(), log)])?;
+        write(report::pages(&self.inputs()).map_err(failed)?)?;
         Ok(names)
     }
 

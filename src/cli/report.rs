@@ -23,10 +23,12 @@ pub(super) struct ReportArgs {
 pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     for folder in &args.runs {
         let published = Published::read(folder)?;
-        let names = published.write(folder)?;
+        // What is quick to make comes first: of a long run the charts take their time.
         if !args.quiet {
             writeln!(out, "{}", published.terminal())?;
+            out.flush()?;
         }
+        let names = published.write(folder)?;
         writeln!(out, "{} files in {}", names.len(), folder.display())?;
     }
     Ok(Exit::Success)

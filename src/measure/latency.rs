@@ -1,12 +1,16 @@
 //! Latency histograms and the result of a latency test.
 
+mod packed;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hdrhistogram::{
     Histogram,
     serialization::{Deserializer, Serializer as _, V2Serializer},
 };
+use packed::Packed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// The lowest value that is told from others, in nanoseconds.
 const LOWEST: u64 = 1;
@@ -37,9 +41,24 @@ pub enum HistogramError {
 
 /// A histogram of times in nanoseconds: three significant digits from 1 ns to 60 s (HdrHistogram). Longer times
 /// count as 60 s and are counted apart. Serialised as HdrHistogram V2, base64.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// While times are recorded it is HdrHistogram's own, which has a place for every value (200 KiB). Read from a trial
+/// log it holds only what was counted, some KiB, so that a run of 10,000 trials fits into memory.
+#[derive(Debug, Clone)]
 pub struct LatencyHistogram {
-    inner: Histogram<u64>,
+    inner: Inner,
+}
+
+#[derive(Debug, Clone)]
+enum Inner {
+    Whole(Histogram<u64>),
+    Packed(Packed),
+}
+
+impl PartialEq for LatencyHistogram {
+    fn eq(&self, other: &Self) -> bool {
+        self.counts() == other.counts()
+    }
 }
 
 impl LatencyHistogram {
@@ -49,13 +68,20 @@ impl LatencyHistogram {
     /// Where memory for its 200 KiB can't be laid out.
     pub fn new() -> Result<Self, HistogramError> {
         Ok(Self {
-            inner: Histogram::new_with_bounds(LOWEST, HIGHEST, DIGITS)?,
+            inner: Inner::Whole(Histogram::new_with_bounds(LOWEST, HIGHEST, DIGITS)?),
         })
     }
 
     /// Counts one time in nanoseconds; returns whether it was above 60 s and was counted as that.
     pub fn record(&mut self, nanos: u64) -> bool {
-        self.inner.saturating_record(nanos.max(LOWEST));
+        if let Inner::Packed(packed) = &self.inner
+            && let Ok(whole) = packed.unpack()
+        {
+            self.inner = Inner::Whole(whole);
+        }
+        if let Inner::Whole(whole) = &mut self.inner {
+            whole.saturating_record(nanos.max(LOWEST));
+        }
         nanos > HIGHEST
     }
 
@@ -64,39 +90,84 @@ impl LatencyHistogram {
     /// # Errors
     /// Where the other has values that this can't hold, which can't be for two made here.
     pub fn add(&mut self, other: &Self) -> Result<(), HistogramError> {
-        self.inner
-            .add(&other.inner)
-            .map_err(|error| HistogramError::Add(format!("{error:?}")))
+        if let Inner::Packed(packed) = &self.inner {
+            self.inner = Inner::Whole(packed.unpack()?);
+        }
+        let Inner::Whole(whole) = &mut self.inner else {
+            return Ok(());
+        };
+        match &other.inner {
+            Inner::Whole(other) => whole
+                .add(other)
+                .map_err(|error| HistogramError::Add(format!("{error:?}"))),
+            Inner::Packed(other) => other.add_to(whole),
+        }
     }
 
     /// How many times were counted.
     pub fn count(&self) -> u64 {
-        self.inner.len()
+        match &self.inner {
+            Inner::Whole(whole) => whole.len(),
+            Inner::Packed(packed) => packed.total(),
+        }
     }
 
     /// The time in nanoseconds at or below which a share `quantile` (0 to 1) of all lie; `None` when empty.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        (!self.inner.is_empty()).then(|| self.inner.value_at_quantile(quantile))
+        match &self.inner {
+            Inner::Whole(whole) => (!whole.is_empty()).then(|| whole.value_at_quantile(quantile)),
+            Inner::Packed(packed) => packed.quantile(quantile),
+        }
     }
 
     /// The shortest time in nanoseconds; `None` when empty.
     pub fn min(&self) -> Option<u64> {
-        (!self.inner.is_empty()).then(|| self.inner.min())
+        match &self.inner {
+            Inner::Whole(whole) => (!whole.is_empty()).then(|| whole.min()),
+            Inner::Packed(packed) => packed.quantile(0.0),
+        }
     }
 
     /// The longest time in nanoseconds; `None` when empty.
     pub fn max(&self) -> Option<u64> {
-        (!self.inner.is_empty()).then(|| self.inner.max())
+        match &self.inner {
+            Inner::Whole(whole) => (!whole.is_empty()).then(|| whole.max()),
+            Inner::Packed(packed) => packed.quantile(1.0),
+        }
     }
 
     /// The mean in nanoseconds; `None` when empty.
     pub fn mean(&self) -> Option<f64> {
-        (!self.inner.is_empty()).then(|| self.inner.mean())
+        match &self.inner {
+            Inner::Whole(whole) => (!whole.is_empty()).then(|| whole.mean()),
+            Inner::Packed(packed) => packed
+                .unpack()
+                .ok()
+                .filter(|whole| !whole.is_empty())
+                .map(|whole| whole.mean()),
+        }
     }
 
-    /// The histogram beneath, for HdrHistogram's own writers.
-    pub const fn inner(&self) -> &Histogram<u64> {
-        &self.inner
+    /// HdrHistogram's own histogram, for its writers.
+    ///
+    /// # Errors
+    /// Where memory for its 200 KiB can't be laid out.
+    pub fn whole(&self) -> Result<Cow<'_, Histogram<u64>>, HistogramError> {
+        Ok(match &self.inner {
+            Inner::Whole(whole) => Cow::Borrowed(whole),
+            Inner::Packed(packed) => Cow::Owned(packed.unpack()?),
+        })
+    }
+
+    /// Every value that was counted, with how often; a value is the highest of those that are told as one.
+    fn counts(&self) -> Vec<(u64, u64)> {
+        match &self.inner {
+            Inner::Whole(whole) => whole
+                .iter_recorded()
+                .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+                .collect(),
+            Inner::Packed(packed) => packed.counts().collect(),
+        }
     }
 
     /// HdrHistogram V2, base64.
@@ -106,31 +177,41 @@ impl LatencyHistogram {
     pub fn encode(&self) -> Result<String, HistogramError> {
         let mut bytes = Vec::new();
         V2Serializer::new()
-            .serialize(&self.inner, &mut bytes)
+            .serialize(self.whole()?.as_ref(), &mut bytes)
             .map_err(|error| HistogramError::Encode(format!("{error:?}")))?;
         Ok(STANDARD.encode(bytes))
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Reads what [`Self::encode`] wrote, or what other HdrHistogram libraries write in V2, DEFLATE or not.
     ///
     /// # Errors
-    /// Where the text is not base64 or not an HdrHistogram.
+    /// Where the text is not base64 or not an HdrHistogram, or has values above 60 s.
     pub fn decode(text: &str) -> Result<Self, HistogramError> {
         let bytes = STANDARD.decode(text)?;
+        if let Some(packed) = Packed::decode(&bytes) {
+            return Ok(Self {
+                inner: Inner::Packed(packed),
+            });
+        }
         let read: Histogram<u64> = Deserializer::new()
             .deserialize(&mut bytes.as_slice())
             .map_err(|error| HistogramError::Decode(format!("{error:?}")))?;
-        let mut histogram = Self::new()?;
-        histogram
-            .inner
+        // Of other bounds or digits: put into ours.
+        let mut whole = Histogram::new_with_bounds(LOWEST, HIGHEST, DIGITS)?;
+        whole
             .add(&read)
             .map_err(|error| HistogramError::Add(format!("{error:?}")))?;
-        Ok(histogram)
+        let packed = whole
+            .iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()));
+        Ok(Self {
+            inner: Inner::Packed(Packed::new(packed.collect())),
+        })
     }
 }
 
 impl JsonSchema for LatencyHistogram {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
+    fn schema_name() -> Cow<'static, str> {
         "LatencyHistogram".into()
     }
 
@@ -152,7 +233,7 @@ impl Serialize for LatencyHistogram {
 
 impl<'de> Deserialize<'de> for LatencyHistogram {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+        let text = Cow::<'_, str>::deserialize(deserializer)?;
         Self::decode(&text).map_err(serde::de::Error::custom)
     }
 }

@@ -105,6 +105,30 @@ pub(super) fn write(view: &View) -> String {
             let _ = writeln!(out, "{}\n", esc(reason));
         }
     }
+    if !view.explanations.is_empty() {
+        out.push_str("## What goes with the slower paths\n\n");
+        for one in &view.explanations {
+            let _ = writeln!(
+                out,
+                "- {}, {}: {} × ({})",
+                esc(&one.path),
+                esc(&one.workload),
+                one.ratio.text,
+                one.ratio.spread
+            );
+            for fact in &one.facts {
+                let _ = writeln!(out, "  - {}", esc(fact));
+            }
+            if one.facts.is_empty() {
+                let _ = writeln!(
+                    out,
+                    "  - nothing that was observed differs from {}",
+                    esc(&one.base)
+                );
+            }
+        }
+        out.push('\n');
+    }
     if let Some(state) = &view.gate_state {
         let _ = writeln!(out, "## Gates: {state}\n");
         header(&mut out, &["gate", "verdict", "why"]);

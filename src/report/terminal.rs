@@ -181,6 +181,7 @@ pub(super) fn write(view: &View, width: usize, colour: bool) -> String {
     }
     write_datagrams(&mut page, view);
     write_cost(&mut page, view);
+    write_explanations(&mut page, view);
     write_gates(&mut page, view);
     if !view.warnings.is_empty() {
         page.heading("Warnings");
@@ -297,6 +298,35 @@ fn write_matrix(page: &mut Page, matrix: &Matrix) {
                 }
             ));
         }
+    }
+}
+
+/// Slower paths whose facts are shown; the report has all.
+const EXPLAINED: usize = 4;
+
+fn write_explanations(page: &mut Page, view: &View) {
+    if view.explanations.is_empty() {
+        return;
+    }
+    page.heading("Observed facts that go with the slower paths");
+    for one in view.explanations.iter().take(EXPLAINED) {
+        page.line(&format!("{}, {}: {} ×", one.path, one.workload, one.ratio.text));
+        for fact in &one.facts {
+            for (number, line) in wrap(fact, page.width - 2, "  ").iter().enumerate() {
+                page.line(&if number == 0 {
+                    line.replacen("  ", "- ", 1)
+                } else {
+                    line.clone()
+                });
+            }
+        }
+        if one.facts.is_empty() {
+            page.line(&format!("- nothing that was observed differs from {}", one.base));
+        }
+    }
+    let more = view.explanations.len().saturating_sub(EXPLAINED);
+    if more > 0 {
+        page.note(&format!("and {more} more paths, in report.html"));
     }
 }
 

@@ -6,7 +6,9 @@ use super::{fixture, *};
 fn documents(fixture: &fixture::Fixture) -> Vec<ReportFile> {
     let inputs = fixture.inputs();
     let view = View::new(&inputs);
-    super::documents(&inputs, &view, &chart::draw_all(&inputs, &view)).unwrap()
+    let mut files = tables(&inputs).unwrap();
+    files.extend(super::documents(&view, &chart::draw_all(&inputs, &view)).unwrap());
+    files
 }
 
 fn text(files: &[ReportFile], name: &str) -> String {

@@ -11,7 +11,7 @@ pub(super) use legs::{LegLine, SourceLine};
 
 use super::{Inputs, digits, labels::plain};
 use crate::{
-    analysis::{CaseSummary, Estimate, Row},
+    analysis::{self, CaseSummary, Estimate, Row},
     gate::GateState,
     scenario::{Case, Metric, Protocol, Workload, WorkloadKind},
 };
@@ -152,6 +152,16 @@ pub(super) struct ComparisonLine {
     pub visible: Option<String>,
 }
 
+/// What goes with a slower path.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct ExplanationLine {
+    pub path: String,
+    pub workload: String,
+    pub base: String,
+    pub ratio: Figure,
+    pub facts: Vec<String>,
+}
+
 /// What a path costs besides time.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct CostLine {
@@ -204,6 +214,7 @@ pub(super) struct View {
     /// The path that others are compared to.
     pub relative_to: Option<String>,
     pub comparisons: Vec<ComparisonLine>,
+    pub explanations: Vec<ExplanationLine>,
     pub cost: Vec<CostLine>,
     pub datagrams: Vec<DatagramLine>,
     pub gates: Vec<GateLine>,
@@ -397,6 +408,7 @@ impl View {
             latency,
             relative_to: scenario.relative_to.as_deref().map(plain),
             comparisons: comparisons(inputs),
+            explanations: explanations(inputs),
             cost,
             datagrams,
             gates: inputs
@@ -421,6 +433,19 @@ impl View {
             seed: manifest.seed.to_string(),
         }
     }
+}
+
+fn explanations(inputs: &Inputs<'_>) -> Vec<ExplanationLine> {
+    analysis::explain(inputs.manifest, inputs.trials, inputs.summary)
+        .into_iter()
+        .map(|explanation| ExplanationLine {
+            path: plain(&explanation.path),
+            workload: plain(&explanation.workload),
+            base: plain(&explanation.base),
+            ratio: Figure::new(&explanation.ratio, digits::human_ratio),
+            facts: explanation.facts.iter().map(|fact| plain(&fact.text)).collect(),
+        })
+        .collect()
 }
 
 /// Metrics that are compared in words; `comparisons.csv` has them all.

@@ -19,6 +19,9 @@ const RESERVE: &str = ".reserve";
 /// More than a long trial's line needs, in bytes.
 const RESERVE_BYTES: u64 = 4 << 20;
 
+/// Lines that are worth a thread of their own.
+const LINES_FOR_A_THREAD: usize = 500;
+
 /// Why a run folder could not be made, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -127,22 +130,48 @@ pub fn read(folder: &Path) -> Result<Recorded, FolderError> {
 }
 
 /// The trials of a log, and how many bytes of it are whole lines. A last line without its newline is torn: the
-/// writer was cut off in it.
+/// writer was cut off in it. Long logs are read by all cores.
 fn parse_trials(path: &Path, bytes: &[u8]) -> Result<(Vec<Trial>, usize), FolderError> {
     let whole = bytes
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
-    let mut trials = Vec::new();
-    for (index, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate() {
-        if line.is_empty() {
-            continue;
+    let lines: Vec<&[u8]> = bytes[..whole].split(|byte| *byte == b'\n').collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = lines.len().div_ceil(cores).max(LINES_FOR_A_THREAD);
+    let parse = |first: usize, lines: &[&[u8]]| -> Result<Vec<Trial>, FolderError> {
+        let lines = lines.iter().enumerate().filter(|(_, line)| !line.is_empty());
+        lines
+            .map(|(index, line)| {
+                serde_json::from_slice(line).map_err(|source| FolderError::Trial {
+                    path: path.to_owned(),
+                    line: first + index + 1,
+                    source,
+                })
+            })
+            .collect()
+    };
+    let mut parts: Vec<Result<Vec<Trial>, FolderError>> = Vec::new();
+    std::thread::scope(|scope| {
+        let mut shares = lines.chunks(share).enumerate();
+        let own = shares.next();
+        let others: Vec<_> = shares
+            .map(|(number, lines)| scope.spawn(move || parse(number * share, lines)))
+            .collect();
+        if let Some((_, lines)) = own {
+            parts.push(parse(0, lines));
         }
-        trials.push(serde_json::from_slice(line).map_err(|source| FolderError::Trial {
-            path: path.to_owned(),
-            line: index + 1,
-            source,
-        })?);
+        for other in others {
+            parts.push(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
+        }
+    });
+    let mut trials = Vec::with_capacity(lines.len());
+    for part in parts {
+        trials.append(&mut part?);
     }
     Ok((trials, whole))
 }

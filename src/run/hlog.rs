@@ -95,16 +95,21 @@ pub fn write_log(
             .ok_or_else(|| LogError::Tag(interval.tag.to_owned()))?;
         let offset = interval.start.duration_since(start).unsigned_abs();
         let length = Duration::try_from_secs_f64(interval.seconds).unwrap_or_default();
+        let encode = |reason: String| LogError::Encode {
+            tag: interval.tag.to_owned(),
+            reason,
+        };
+        let whole = interval
+            .histogram
+            .whole()
+            .map_err(|error| encode(error.to_string()))?;
         let mut line = Vec::new();
         // A writer for each line: the divisor's own comment, which the log has no need of, goes nowhere.
         IntervalLogWriterBuilder::new()
             .with_max_value_divisor(MAX_DIVISOR)
             .begin_log_with(&mut line, &mut serializer)?
-            .write_histogram(interval.histogram.inner(), offset, length, Some(tag))
-            .map_err(|error| LogError::Encode {
-                tag: interval.tag.to_owned(),
-                reason: error.to_string(),
-            })?;
+            .write_histogram(whole.as_ref(), offset, length, Some(tag))
+            .map_err(|error| encode(error.to_string()))?;
         let begin = line
             .iter()
             .position(|&byte| byte == b'\n')
@@ -188,7 +193,7 @@ mod tests {
                 tag.to_owned(),
                 Duration::from_millis(millis),
                 Duration::from_millis(250),
-                histogram.inner().clone(),
+                histogram.whole().unwrap().into_owned(),
             )
         });
         assert_eq!(read, expected);
