@@ -1,21 +1,17 @@
-//! `encapbench iperf3` as a whole program: its JSON key by key against a stock iperf3's, its text and exit codes as
-//! scripts see them, authentication and limits over the wire, and a parser that people really use.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test: a failure panics, a skip is told"
-)]
+//! `encapbench iperf3` as a whole program: its text and exit codes as scripts see them, authentication and limits over the
+//! wire, and its options.
 
+#[path = "support/iperf3_program.rs"]
+mod program;
 #[path = "../src/skip.rs"]
 mod skip;
 
-use serde_json::Value;
+use program::{Server, Who, client, client_with, free_port, json, stock, text};
 use std::{
-    collections::BTreeMap,
+    io::Write as _,
     net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    path::Path,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -24,292 +20,6 @@ const KEYS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/data/iperf3-captures/10-auth-testkey"
 );
-
-/// Who runs: the program under test or the stock one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Who {
-    Ours,
-    Stock,
-}
-
-impl Who {
-    fn command(self) -> Command {
-        let mut command = match self {
-            Self::Ours => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_encapbench"));
-                command.arg("iperf3");
-                command
-            }
-            Self::Stock => Command::new("iperf3"),
-        };
-        command.stdin(Stdio::null());
-        command
-    }
-}
-
-/// Whether there is a stock iperf3; says so loudly where not.
-fn stock() -> bool {
-    let there = Command::new("iperf3")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !there {
-        skip::skip("iperf3 is not installed: nothing was compared with a stock peer");
-    }
-    there
-}
-
-/// A port that nobody has: outside the range from which the kernel takes the local ports of connections, and never
-/// the same twice in one process.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 10_000 + (std::process::id() * 41 % 20_000) as u16;
-    loop {
-        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// A server, killed when dropped.
-struct Server {
-    child: Option<Child>,
-    port: u16,
-}
-
-impl Server {
-    fn start(who: Who, arguments: &[&str]) -> Self {
-        let port = free_port();
-        let child = who
-            .command()
-            .args(["-s", "-B", "127.0.0.1", "-p", &port.to_string()])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self {
-            child: Some(child),
-            port,
-        }
-    }
-
-    /// Waits for its end by itself.
-    fn output(mut self) -> Output {
-        self.child.take().unwrap().wait_with_output().unwrap()
-    }
-
-    /// Ends it with SIGTERM.
-    fn terminate(self) -> Output {
-        let id = self.child.as_ref().unwrap().id().cast_signed();
-        rustix::process::kill_process(
-            rustix::process::Pid::from_raw(id).unwrap(),
-            rustix::process::Signal::TERM,
-        )
-        .unwrap();
-        self.output()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// Runs a client until its server is up.
-fn client(who: Who, port: u16, arguments: &[&str]) -> Output {
-    client_with(who, port, arguments, &[])
-}
-
-fn client_with(who: Who, port: u16, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let output = who
-            .command()
-            .args(["-c", "127.0.0.1", "-p", &port.to_string()])
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .output()
-            .unwrap();
-        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-        if !said.contains("Connection refused") || Instant::now() > deadline {
-            return output;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Every path in a document with the kinds of its values. Elements of an array are one path.
-fn shape(value: &Value) -> BTreeMap<String, String> {
-    fn walk(value: &Value, path: &str, shape: &mut BTreeMap<String, String>) {
-        let kind = match value {
-            Value::Object(members) => {
-                for (key, value) in members {
-                    walk(value, &format!("{path}.{key}"), shape);
-                }
-                "object"
-            }
-            Value::Array(values) => {
-                for value in values {
-                    walk(value, &format!("{path}[]"), shape);
-                }
-                "array"
-            }
-            Value::String(_) => "string",
-            Value::Bool(_) => "bool",
-            Value::Number(_) if is_float(path) => "float",
-            Value::Number(number) if number.is_f64() => "a float where an integer is due",
-            Value::Number(_) => "integer",
-            Value::Null => "null",
-        };
-        shape.insert(path.to_owned(), kind.to_owned());
-    }
-    let mut found = BTreeMap::new();
-    walk(value, "", &mut found);
-    found
-}
-
-/// Members that are floats; the rest of the numbers are integers, which consumers in typed languages rely on.
-fn is_float(path: &str) -> bool {
-    let name = path.rsplit('.').next().unwrap();
-    let known = [
-        "start",
-        "end",
-        "seconds",
-        "bits_per_second",
-        "jitter_ms",
-        "lost_percent",
-        "interval",
-    ];
-    known.contains(&name) || path.contains("cpu_utilization_percent.")
-}
-
-/// What 3.21 says and 3.12 doesn't.
-const NEWER: [&str; 8] = [
-    ".start.timestamp.timemillisecs",
-    ".start.fq_rate",
-    ".start.test_start.bidir",
-    ".start.test_start.fqrate",
-    ".start.test_start.interval",
-    ".start.test_start.gso",
-    ".start.test_start.gro",
-    ".reorder",
-];
-
-/// Differences between a stock document and ours, beyond what newer versions add.
-fn differences(stock: &Value, ours: &Value) -> Vec<String> {
-    let (stock, ours) = (shape(stock), shape(ours));
-    let newer = |path: &str| NEWER.iter().any(|known| path.ends_with(known));
-    let missing = stock.iter().filter_map(|(path, kind)| match ours.get(path) {
-        None => Some(format!("{path} is missing")),
-        Some(own) if own != kind => Some(format!("{path} is {own}, not {kind}")),
-        Some(_) => None,
-    });
-    let added = ours
-        .keys()
-        .filter(|path| !stock.contains_key(*path) && !newer(path));
-    missing
-        .chain(added.map(|path| format!("{path} is new")))
-        .collect()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr)))
-}
-
-const MODES: [&[&str]; 17] = [
-    &["-t", "1", "-b", "20M"],
-    &["-t", "1", "-b", "20M", "-R"],
-    &["-t", "1", "-b", "20M", "--bidir"],
-    &["-t", "1", "-b", "20M", "-P", "2"],
-    &["-t", "1", "-b", "20M", "--bidir", "-P", "2"],
-    // Paced: a megabyte at full speed is over before a server has looked once, and then a stock server's document has
-    // an interval in one run and none in the next.
-    &["-n", "1M", "-b", "20M"],
-    &["-k", "10", "-b", "20M"],
-    &["-t", "1", "-O", "1", "-b", "20M"],
-    &["-t", "1", "-Z", "-b", "20M"],
-    &["-u", "-t", "1"],
-    &["-u", "-t", "1", "-b", "20M", "-R"],
-    &["-u", "-t", "1", "-b", "20M", "--bidir"],
-    &["-u", "-t", "1", "-b", "20M", "-P", "2"],
-    &["-u", "-t", "1", "-b", "20M", "-O", "1"],
-    &["-u", "-n", "1M", "-b", "20M", "-l", "1200"],
-    &[
-        "-u",
-        "-t",
-        "1",
-        "-b",
-        "20M",
-        "--udp-counters-64bit",
-        "--get-server-output",
-    ],
-    &[
-        "-t",
-        "1",
-        "-b",
-        "20M",
-        "-w",
-        "64K",
-        "-M",
-        "1400",
-        "-T",
-        "title",
-        "--extra-data",
-        "x",
-        "--get-server-output",
-    ],
-];
-
-/// For each mode: a stock client's document and ours, both from a stock server; and what a stock server and ours print.
-#[test]
-fn json_has_the_keys_of_stock_in_every_mode() {
-    if !stock() {
-        return;
-    }
-    let compare = |mode: &'static [&'static str]| {
-        let run = |who: Who, at: Who| {
-            let server = Server::start(at, &["-1", "-J"]);
-            let output = client(who, server.port, &[mode, &["-J"]].concat());
-            assert!(output.status.success(), "{mode:?}: {}", text(&output.stdout));
-            let document = json(&output);
-            // A client of 3.12 ends with 0 also where it failed.
-            assert!(
-                document["error"].is_null(),
-                "{mode:?} {who:?} at {at:?}: {}",
-                document["error"]
-            );
-            (document, json(&server.output()))
-        };
-        let (stock_client, stock_server) = run(Who::Stock, Who::Stock);
-        let (our_client, _) = run(Who::Ours, Who::Stock);
-        let (_, our_server) = run(Who::Stock, Who::Ours);
-        let mut found = differences(&stock_client, &our_client);
-        found.extend(
-            differences(&stock_server, &our_server)
-                .into_iter()
-                .map(|line| format!("server: {line}")),
-        );
-        assert!(found.is_empty(), "{mode:?}:\n{}", found.join("\n"));
-    };
-    for modes in MODES.chunks(5) {
-        thread::scope(|scope| {
-            for mode in modes {
-                scope.spawn(|| compare(mode));
-            }
-        });
-    }
-}
 
 /// Unpaced tests that end by bytes or blocks are over before a receiver has looked once: all of it counts nevertheless.
 #[test]
@@ -379,46 +89,6 @@ fn text_is_read_by_scripts() {
     ] {
         assert!(said.contains(expected), "{said}");
     }
-}
-
-#[test]
-fn json_stream_is_one_object_a_line() {
-    let server = Server::start(Who::Ours, &["-1"]);
-    let output = client(
-        Who::Ours,
-        server.port,
-        &["-t", "1", "-b", "10M", "-i", "0.5", "--json-stream"],
-    );
-    let events: Vec<Value> = text(&output.stdout)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let names: Vec<_> = events
-        .iter()
-        .map(|event| event["event"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        (names[0], names[1], *names.last().unwrap()),
-        ("start", "interval", "end")
-    );
-    assert!(events.last().unwrap()["data"]["sum_sent"]["bytes"].is_u64());
-    let nobody = client_once(&["-p", &free_port().to_string(), "--json-stream"]);
-    let lines: Vec<String> = text(&nobody.stdout).lines().map(str::to_owned).collect();
-    assert!(
-        lines[0].starts_with(r#"{"event":"error","data":"unable to connect to server"#),
-        "{lines:?}"
-    );
-    assert_eq!(lines[1], r#"{"event":"end","data":{}}"#);
-    assert_eq!(nobody.status.code(), Some(1));
-}
-
-fn client_once(arguments: &[&str]) -> Output {
-    Who::Ours
-        .command()
-        .args(["-c", "127.0.0.1"])
-        .args(arguments)
-        .output()
-        .unwrap()
 }
 
 #[test]
@@ -781,109 +451,33 @@ fn an_interrupted_client_sums_up_and_ends_well() {
     assert_eq!(text(&told.stderr), "iperf3: the client has terminated\n");
 }
 
-/// PyPI's `iperf3` (0.1.11): its result parser needs no libiperf.
+/// riperf3, another implementation in Rust, where it is installed: no package of Debian's has it, so that its absence is
+/// told and is no failure.
 #[test]
-fn a_python_parser_reads_our_documents() {
-    let Some(python) = python_with_parser() else {
+fn riperf3_is_a_peer_where_it_is_installed() {
+    let there = Command::new("riperf3").arg("--version").output();
+    if there.is_err() {
+        let _ = writeln!(
+            std::io::stderr(),
+            "riperf3 is not installed: it was not tried as a peer"
+        );
         return;
-    };
-    let server = Server::start(Who::Ours, &["--logfile", "/dev/null"]);
-    let folder = tempfile::tempdir().unwrap();
-    let read = |mode: &[&str], script: &str| {
-        let output = client(Who::Ours, server.port, &[mode, &["-J"]].concat());
-        let path = folder.path().join(mode.concat());
-        std::fs::write(&path, &output.stdout).unwrap();
-        let script = format!("import sys, iperf3; r = iperf3.TestResult(open(sys.argv[1]).read()); {script}");
-        let read = Command::new(&python)
-            .args(["-c", &script])
-            .arg(&path)
-            .output()
-            .unwrap();
-        format!("{}{}", text(&read.stdout), text(&read.stderr))
-    };
-    let read = &read;
-    thread::scope(|scope| {
-        for mode in [
-            &["-t", "1", "-b", "10M"][..],
-            &["-t", "1", "-b", "10M", "-R"],
-            &["-t", "1", "-b", "10M", "--bidir"],
-            &["-t", "1", "-b", "10M", "-P", "2", "-O", "1"],
-            &["-n", "1M", "-b", "20M", "--get-server-output"],
-        ] {
-            scope.spawn(move || {
-                let said = read(
-                    mode,
-                    "print(r.error, r.type, r.protocol, r.reverse, r.version, type(r.retransmits).__name__, \
-                     r.sent_bytes == r.json['end']['sum_sent']['bytes'], 1 < r.received_Mbps < 100, r.local_host)",
-                );
-                let reverse = if mode.contains(&"-R") { "True" } else { "False" };
-                let expected = format!("None client TCP {reverse} iperf 3.21 int True True 127.0.0.1\n");
-                assert_eq!(said, expected, "{mode:?}");
-            });
-        }
-        for mode in [
-            &["-u", "-t", "1", "-b", "10M"][..],
-            &["-u", "-t", "1", "-b", "10M", "-R"],
-            &["-u", "-t", "1", "-b", "10M", "--bidir", "-l", "1200"],
-            &[
-                "-u",
-                "-t",
-                "1",
-                "-b",
-                "10M",
-                "--gsro",
-                "-l",
-                "1200",
-                "--udp-counters-64bit",
-            ],
-        ] {
-            scope.spawn(move || {
-                let said = read(
-                    mode,
-                    "print(r.error, r.protocol, type(r.packets).__name__, type(r.lost_packets).__name__, r.packets > 10, \
-                     0 <= r.lost_percent < 50, r.jitter_ms >= 0, 1 < r.Mbps < 100, r.bytes > 100000, 0.5 < r.seconds < 3)",
-                );
-                assert_eq!(said, "None UDP int int True True True True True True\n", "{mode:?}");
-            });
-        }
-    });
-}
-
-/// A Python with the parser, in an environment of its own under the build folder.
-fn python_with_parser() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-iperf3");
-    let python = folder.join("bin/python");
-    let has = |python: &Path| {
-        Command::new(python)
-            .args(["-c", "import iperf3"])
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    if has(&python) {
-        return Some(python);
     }
-    let made = Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(&folder)
-        .output()
-        .is_ok_and(|o| o.status.success())
-        && Command::new(&python)
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--timeout",
-                "10",
-                "--retries",
-                "0",
-                "iperf3==0.1.11",
-            ])
-            .output()
-            .is_ok_and(|output| output.status.success());
-    if made && has(&python) {
-        return Some(python);
+    let modes: [&[&str]; 6] = [
+        &["-t", "1", "-b", "20M"],
+        &["-t", "1", "-b", "20M", "-R"],
+        &["-t", "1", "-b", "20M", "--bidir", "-P", "2"],
+        &["-n", "2M"],
+        &["-u", "-t", "1", "-b", "10M", "-P", "2"],
+        &["-u", "-t", "1", "-b", "10M", "-R", "--udp-counters-64bit"],
+    ];
+    for mode in modes {
+        let server = Server::start(Who::Ours, &["-1", "--logfile", "/dev/null"]);
+        let output = client(Who::Riperf3, server.port, mode);
+        assert!(output.status.success(), "{mode:?}: {}", text(&output.stderr));
+        assert!(server.output().status.success(), "{mode:?}");
+        let server = Server::start(Who::Riperf3, &["-1"]);
+        let output = client(Who::Ours, server.port, mode);
+        assert!(output.status.success(), "{mode:?}: {}", text(&output.stderr));
     }
-    skip::skip("no python3 with venv, or no Python registry: no real parser read our JSON");
-    None
 }
