@@ -3,6 +3,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use encapbench::{
+    scenario::{Technique, TechniqueSet},
     sys::event::Event,
     traffic::stream::{Load, Role, Settings},
 };
@@ -18,7 +19,7 @@ use std::{
 const BYTES: u64 = 256 << 20;
 
 /// Moves [`BYTES`] over a new loopback connection and returns how long it took to receive them all.
-fn transfer(length: usize, sendfile: bool, discard: bool) -> Duration {
+fn transfer(length: usize, techniques: TechniqueSet) -> Duration {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let receiver = listener.accept().unwrap().0;
@@ -26,8 +27,8 @@ fn transfer(length: usize, sendfile: bool, discard: bool) -> Duration {
         length,
         rate: None,
         burst: 1,
-        sendfile,
-        discard,
+        techniques,
+        window: false,
         repeating: false,
         limit: Some(BYTES),
         warm_up: false,
@@ -51,15 +52,16 @@ fn transfer(length: usize, sendfile: bool, discard: bool) -> Duration {
 fn data_plane(c: &mut Criterion) {
     let mut group = c.benchmark_group("tcp_stream");
     group.sample_size(10).throughput(Throughput::Bytes(BYTES));
-    for (name, sendfile, discard) in [
-        ("copy", false, false),
-        ("sendfile", true, false),
-        ("discard", false, true),
-        ("fast", true, true),
+    let base = TechniqueSet::BASE;
+    for (name, techniques) in [
+        ("copy", base),
+        ("sendfile", base.with(Technique::Sendfile)),
+        ("discard", base.with(Technique::Trunc)),
+        ("fast", TechniqueSet::FAST),
     ] {
         for length in [64 << 10, 128 << 10, 256 << 10, 1 << 20] {
             group.bench_with_input(BenchmarkId::new(name, length), &length, |bencher, length| {
-                bencher.iter_custom(|times| (0..times).map(|_| transfer(*length, sendfile, discard)).sum());
+                bencher.iter_custom(|times| (0..times).map(|_| transfer(*length, techniques)).sum());
             });
         }
     }

@@ -16,6 +16,6 @@ pub use cpu::{
 };
 pub use latency::{HistogramError, LatencyHistogram, LatencyResult};
 pub use throughput::{
-    Direction, Sample, SearchStep, StreamResult, TcpSample, Techniques, ThroughputResult, UdpResult,
-    UdpSample,
+    BurstLength, Direction, Sample, SearchStep, StreamResult, TcpSample, Techniques, ThroughputResult,
+    UdpResult, UdpSample,
 };

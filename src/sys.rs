@@ -1,6 +1,7 @@
 //! Thin wrappers of system calls: the only room with `unsafe`.
 
 pub mod clock;
+pub mod descriptors;
 pub mod event;
 pub mod flow_label;
 pub mod fork;

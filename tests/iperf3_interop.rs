@@ -238,7 +238,8 @@ fn client_is_fast_both_ways() {
         return;
     };
     check(&outcome, 1, 0);
-    assert_eq!(outcome.result.techniques.send, "sendfile");
+    assert_eq!(outcome.result.techniques.send, "write");
+    assert_eq!(outcome.result.techniques.in_use, ["short-queue"]);
     let reverse = TestParameters {
         fast: true,
         flow: Flow::Reverse,
@@ -249,6 +250,7 @@ fn client_is_fast_both_ways() {
     };
     check(&outcome, 0, 1);
     assert_eq!(outcome.result.techniques.receive, "msg_trunc");
+    assert_eq!(outcome.result.techniques.in_use, ["trunc", "low-water"]);
 }
 
 #[test]

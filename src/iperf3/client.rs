@@ -120,7 +120,7 @@ pub fn run(
     .map_err(ClientError::Connect)?;
     if options.test.transport == Transport::Udp && options.test.length.is_none() {
         // As iperf3: datagrams as long as TCP's segments on this path.
-        set_length(&mut parameters, socket.tcp_mss().ok(), options.test.fast);
+        set_length(&mut parameters, socket.tcp_mss().ok(), options.test.techniques());
     }
     let system = |what| move |error| ClientError::System(what, error);
     let address = |address: io::Result<socket2::SockAddr>| {
@@ -381,7 +381,16 @@ impl Run<'_> {
                 }
             }
             Action::OpenStreams => {
-                if let Err(error) = self.open_streams() {
+                if let Err(mut error) = self.open_streams() {
+                    // A stock server that has its one stream closes those that come after.
+                    if self.parameters.many_streams.is_some()
+                        && let Err(stock) = self.expect_many()
+                    {
+                        error = stock;
+                    }
+                    if let ClientError::StockServer { .. } | ClientError::Descriptors(_) = error {
+                        return Some(Ended::Failed(error));
+                    }
                     return Some(Ended::Failed(self.explain(error)));
                 }
                 self.machine.handle(self.began.elapsed(), Input::StreamsOpen);

@@ -3,10 +3,11 @@
 use super::wire::{
     Cookie, Parameters, Results, StreamReport, Transport,
     datagram::{Tally, Width},
+    parameters::STREAMS_LIMIT,
     stream_id,
 };
 use crate::{
-    measure::{Direction, Sample, StreamResult, ThroughputResult, UdpResult},
+    measure::{BurstLength, Direction, Sample, StreamResult, ThroughputResult, UdpResult},
     sys::{
         event::Event,
         usage::{CpuTime, cpu_time},
@@ -129,7 +130,6 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 /// How a test's parameters drive its streams. `serves` is whether we are the server.
 pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
     let tcp = parameters.transport == Transport::Tcp;
-    let offload = parameters.segmentation;
     let positive = |value: Option<i64>| value.filter(|value| *value > 0).map(i64::unsigned_abs);
     Settings {
         length: parameters.block(),
@@ -137,8 +137,8 @@ pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
         burst: positive(parameters.burst)
             .and_then(|burst| u32::try_from(burst).ok())
             .unwrap_or(1),
-        sendfile: tcp && parameters.zerocopy.is_some_and(|value| value != 0),
-        discard: tcp && parameters.skip_rx_copy.is_some_and(|value| value != 0),
+        techniques: parameters.technique_set(),
+        window: parameters.window.is_some_and(|window| window > 0),
         repeating: parameters.repeating_payload,
         limit: parameters.byte_limit(),
         warm_up: !parameters.warm_up().is_zero(),
@@ -148,10 +148,19 @@ pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
             } else {
                 Width::Narrow
             },
-            segment: offload.is_some_and(|offload| offload.gso != 0),
-            coalesce: offload.is_some_and(|offload| offload.gro != 0),
             answers: serves,
         }),
+    }
+}
+
+/// The interval between samples: longer than asked for where so many streams are looked at that looking would be what is
+/// measured, 1 s at 10,000.
+fn sample_interval(asked: Duration, streams: usize) -> Duration {
+    let least = Duration::from_micros(100).saturating_mul(u32::try_from(streams).unwrap_or(u32::MAX));
+    if streams <= STREAMS_LIMIT as usize || asked.is_zero() {
+        asked
+    } else {
+        asked.max(least)
     }
 }
 
@@ -170,6 +179,8 @@ pub(super) struct Session {
     /// When data last came, where the rest of it was waited for.
     ended: Option<Duration>,
     techniques: crate::measure::Techniques,
+    /// How evenly each stream's datagrams came.
+    bursts: Vec<Option<BurstLength>>,
 }
 
 impl Session {
@@ -183,7 +194,7 @@ impl Session {
     ) -> io::Result<Self> {
         let cpu = cpu_time()?;
         let schedule = Schedule {
-            interval,
+            interval: sample_interval(interval, streams.len()),
             omit: parameters.warm_up(),
         };
         let sockets: Vec<_> = streams
@@ -204,6 +215,7 @@ impl Session {
             cpu,
             used: None,
             ended: None,
+            bursts: Vec::new(),
         })
     }
 
@@ -313,6 +325,9 @@ impl Session {
         };
         self.used = Some((used, now));
         self.techniques = load.techniques();
+        self.bursts = (0..self.streams.len())
+            .map(|index| load.burst_length(index))
+            .collect();
         if self.recording.finish(now, load) {
             self.tell_interval(tell);
         }
@@ -427,9 +442,10 @@ impl Session {
                 } else {
                     told.and_then(|told| u64::try_from(told.retransmits).ok())
                 },
-                udp: recording
-                    .datagrams(index)
-                    .map(|(seen, base)| udp_result(sends, seen, base, told)),
+                udp: recording.datagrams(index).map(|(seen, base)| UdpResult {
+                    burst: self.bursts.get(index).copied().flatten(),
+                    ..udp_result(sends, seen, base, told)
+                }),
                 local_address: ip(stream.local),
                 peer_address: ip(stream.peer),
                 samples: recording.samples(index).to_vec(),
@@ -462,6 +478,7 @@ fn udp_result(sends: bool, seen: Tally, base: Tally, told: Option<&StreamReport>
             lost: lost.max(0).unsigned_abs(),
             out_of_order: None,
             jitter: told.map_or(0.0, |told| told.jitter),
+            burst: None,
         }
     } else {
         UdpResult {
@@ -469,6 +486,7 @@ fn udp_result(sends: bool, seen: Tally, base: Tally, told: Option<&StreamReport>
             lost: seen.lost.saturating_sub(base.lost),
             out_of_order: Some(seen.out_of_order.saturating_sub(base.out_of_order)),
             jitter: seen.jitter,
+            burst: None,
         }
     }
 }

@@ -68,6 +68,18 @@ pub struct UdpResult {
     pub out_of_order: Option<u64>,
     /// Smoothed variation of the transit time at the end in seconds (RFC 1889 A.8).
     pub jitter: f64,
+    /// How evenly they came, at the receiver, where they were held to a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<BurstLength>,
+}
+
+/// Datagrams that came closer together than a quarter of the time that their rate leaves between two.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct BurstLength {
+    /// Datagrams of a burst, in the mean; 1 is perfectly even.
+    pub mean: f64,
+    /// Datagrams of the longest.
+    pub longest: u64,
 }
 
 /// One interval of one stream, at one end.
@@ -141,6 +153,27 @@ pub struct Techniques {
     /// The congestion control that the socket reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub congestion: Option<String>,
+    /// The techniques that were in use at this end, by their names in scenarios.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_use: Vec<String>,
+    /// Those that were asked for and that the kernel refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// Bytes of the send buffer of the last sending stream when the test ended (SO_SNDBUF, doubled as the kernel does);
+    /// 0 where unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub send_buffer: u64,
+    /// Bytes of the receive buffer of the last receiving stream.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub receive_buffer: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// The result of a test, as one end has it after results were exchanged.

@@ -344,6 +344,7 @@ fn transfer(rate: f64, physics: &Physics, dice: &mut Dice) -> (ThroughputResult,
                 receive: "msg_trunc".to_owned(),
                 length: 131_072,
                 congestion: Some("cubic".to_owned()),
+                ..Techniques::default()
             },
         ),
         result(
@@ -353,6 +354,7 @@ fn transfer(rate: f64, physics: &Physics, dice: &mut Dice) -> (ThroughputResult,
                 receive: String::new(),
                 length: 131_072,
                 congestion: Some("cubic".to_owned()),
+                ..Techniques::default()
             },
         ),
     )

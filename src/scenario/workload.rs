@@ -1,5 +1,6 @@
 //! Workloads: what is measured on a path.
 
+use super::Technique;
 use crate::units::{BitRate, Bytes, EventRate, Percent, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,7 @@ pub enum Protocol {
 pub struct Throughput {
     /// The transport.
     pub protocol: Protocol,
-    /// Streams at once: 1 to 128 per direction.
+    /// Streams at once: 1 to 16384 per direction; of UDP, and where one end is a stock iperf3, 1 to 128.
     pub streams: u32,
     /// How long is measured, after `omit`.
     pub duration: Span,
@@ -88,9 +89,15 @@ pub struct Throughput {
     /// The wanted congestion control algorithm; cubic, else whatever all workers can set, if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub congestion: Option<String>,
-    /// Send and receive by the cheapest means there are (sendfile, MSG_TRUNC; of UDP UDP_SEGMENT, UDP_GRO), so that the worker is not what is
-    /// measured; `false` copies data as iperf3 does.
+    /// Send and receive by the cheapest means there are (`trunc`, `short-queue`; of UDP `gso`, `gro`), so that the worker
+    /// is not what is measured; `false` copies data as iperf3 does.
     pub fast: bool,
+    /// Techniques to use besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<Technique>,
+    /// Techniques to do without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Technique>,
 }
 
 /// What a search for the highest rate keeps to, in the manner of RFC 2544's throughput test.
@@ -133,6 +140,8 @@ impl Default for Throughput {
             no_delay: false,
             congestion: None,
             fast: true,
+            with: Vec::new(),
+            without: Vec::new(),
         }
     }
 }

@@ -19,6 +19,12 @@ pub fn now() -> u64 {
     time.tv_sec as u64 * NANOS + time.tv_nsec as u64
 }
 
+/// How far CLOCK_REALTIME is ahead of [`now`] at this moment, in nanoseconds, for times that the kernel tells in it.
+pub fn real_ahead() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    (time.tv_sec as u64 * NANOS + time.tv_nsec as u64).saturating_sub(now())
+}
+
 /// Sleeps until [`now`] is at least `due`; returns at once if it is already.
 ///
 /// It wakes late by the timer slack of the thread (50 µs unless [`set_fine_timers`] was called) and by what the

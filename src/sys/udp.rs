@@ -15,8 +15,8 @@ use std::{
 /// The most messages of one call.
 pub const BATCH: usize = 64;
 
-/// Room for the one control message that we ask for, an int; aligned as `cmsghdr` must be.
-type ControlRoom = [u64; 4];
+/// Room for the control messages that we ask for, an int and a time; aligned as `cmsghdr` must be.
+type ControlRoom = [u64; 8];
 
 fn set(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the option's value is the int that the pointer and the length describe.
@@ -50,6 +50,14 @@ pub fn set_segment(socket: impl AsFd, bytes: u16) -> io::Result<()> {
 /// Where the kernel doesn't know it (before 5.0).
 pub fn set_coalescing(socket: impl AsFd, on: bool) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_GRO, on.into())
+}
+
+/// Lets the kernel tell when each message came (SO_TIMESTAMPNS, socket(7)): see [`Received::arrived`].
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn set_stamps(socket: impl AsFd, on: bool) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on.into())
 }
 
 /// Forbids fragments of what an IPv4 socket sends (IP_MTU_DISCOVER, ip(7)): what is too long for the path is refused.
@@ -100,7 +108,9 @@ pub struct ReceiveBatch {
     most: usize,
     /// How many the next call asks for: what is asked for has to be laid out anew each time.
     next: usize,
-    received: Vec<(usize, Option<usize>)>,
+    /// How many the last call asked for.
+    asked: usize,
+    received: Vec<(usize, Told)>,
 }
 
 /// One received message.
@@ -110,6 +120,15 @@ pub struct Received<'a> {
     pub bytes: &'a [u8],
     /// Where the kernel put several datagrams into it, the bytes of each (the last may be shorter).
     pub segment: Option<usize>,
+    /// When it came, in nanoseconds of CLOCK_REALTIME; only where [`set_stamps`] is on.
+    pub arrived: Option<u64>,
+}
+
+/// What the kernel tells of a message beside its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    segment: Option<usize>,
+    arrived: Option<u64>,
 }
 
 impl ReceiveBatch {
@@ -121,6 +140,7 @@ impl ReceiveBatch {
             room: room.max(1),
             most,
             next: 1,
+            asked: 1,
             received: Vec::with_capacity(most),
         }
     }
@@ -136,7 +156,7 @@ impl ReceiveBatch {
             iov_len: 0,
         };
         let mut vectors = [empty; BATCH];
-        let mut controls: [ControlRoom; BATCH] = [[0; 4]; BATCH];
+        let mut controls: [ControlRoom; BATCH] = [[0; 8]; BATCH];
         // SAFETY: all zeros is a valid mmsghdr: null pointers and zero lengths.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
         let mut count = 0;
@@ -170,8 +190,9 @@ impl ReceiveBatch {
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
         for header in headers.iter().take(got) {
             self.received
-                .push((header.msg_len as usize, segment(&header.msg_hdr)));
+                .push((header.msg_len as usize, told(&header.msg_hdr)));
         }
+        self.asked = self.next;
         self.next = (got * 2).clamp(1, self.most);
         Ok(())
     }
@@ -181,26 +202,47 @@ impl ReceiveBatch {
         self.received
             .iter()
             .zip(self.buffer.chunks_exact(self.room))
-            .map(|((length, segment), part)| Received {
+            .map(|((length, told), part)| Received {
                 bytes: part.get(..*length).unwrap_or(part),
-                segment: *segment,
+                segment: told.segment,
+                arrived: told.arrived,
             })
+    }
+
+    /// Whether the last call took all that it had asked for, so that more may wait.
+    pub const fn was_full(&self) -> bool {
+        self.received.len() >= self.asked
     }
 }
 
-/// What UDP_GRO said of a message that recvmmsg has filled in.
-fn segment(header: &libc::msghdr) -> Option<usize> {
+/// What the control messages of a message say that recvmmsg has filled in.
+fn told(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: the header was filled in by the kernel: its control pointer and length describe a control room that is
     // still alive, which is all that CMSG_FIRSTHDR looks at; it returns null where no whole cmsghdr is there.
-    let message = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
-    let whole = message.cmsg_len as usize >= size_of::<libc::cmsghdr>() + size_of::<libc::c_int>();
-    if message.cmsg_level != libc::SOL_UDP || message.cmsg_type != libc::UDP_GRO || !whole {
-        return None;
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: what CMSG_FIRSTHDR and CMSG_NXTHDR return is null or a whole, aligned cmsghdr in the control room.
+    while let Some(message) = unsafe { next.as_ref() } {
+        let data = (message.cmsg_len as usize).saturating_sub(size_of::<libc::cmsghdr>());
+        match (message.cmsg_level, message.cmsg_type) {
+            (libc::SOL_UDP, libc::UDP_GRO) if data >= size_of::<libc::c_int>() => {
+                // SAFETY: this control message is UDP_GRO's, of which the data is an int (udp(7)), and is long enough
+                // for it; an unaligned read needs no more.
+                let bytes = unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::c_int>()) };
+                told.segment = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0);
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if data >= size_of::<libc::timespec>() => {
+                // SAFETY: the data of this one is a timespec (socket(7)), and it is long enough for it.
+                let time = unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::timespec>()) };
+                let nanos = |seconds: u64| seconds.saturating_mul(1_000_000_000) + time.tv_nsec as u64;
+                told.arrived = u64::try_from(time.tv_sec).ok().map(nanos);
+            }
+            _ => {}
+        }
+        // SAFETY: `header` and `message` are as above: filled in by the kernel, over a control room that is alive.
+        next = unsafe { libc::CMSG_NXTHDR(header, message) };
     }
-    // SAFETY: this control message is UDP_GRO's, of which the data is an int (udp(7)), and is long enough for it; the
-    // room is aligned, and CMSG_DATA keeps that, but an unaligned read needs no such argument.
-    let bytes = unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::c_int>()) };
-    usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+    told
 }
 
 #[cfg(test)]
@@ -253,6 +295,25 @@ mod tests {
         batch.receive(&right).unwrap();
         let message = batch.messages().next().unwrap();
         assert_eq!((message.bytes, message.segment), (bytes.as_slice(), Some(100)));
+    }
+
+    #[test]
+    fn the_kernel_tells_when_a_message_came() {
+        let (left, right) = pair();
+        set_stamps(&right, true).unwrap();
+        set_coalescing(&right, true).unwrap();
+        set_segment(&left, 100).unwrap();
+        assert_eq!(send_batch(&left, &[7; 1050], 1050).unwrap(), 1);
+        let mut batch = ReceiveBatch::new(65_535, 4);
+        batch.receive(&right).unwrap();
+        let message = batch.messages().next().unwrap();
+        assert_eq!(message.segment, Some(100));
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_nanos() as u64;
+        let age = now.abs_diff(message.arrived.unwrap());
+        assert!(age < 60_000_000_000, "{age} ns");
     }
 
     #[test]

@@ -27,6 +27,11 @@ impl Pacer {
         }
     }
 
+    /// How long `bytes` take, in nanoseconds.
+    pub const fn spacing(&self, bytes: u64) -> u64 {
+        self.due(bytes).saturating_sub(self.start)
+    }
+
     /// Bytes that may have been sent before `now`.
     pub const fn allowance(&self, now: u64) -> u64 {
         let bytes = now.saturating_sub(self.start) as u128 * self.bits_per_second as u128 / 8_000_000_000;

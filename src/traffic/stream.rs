@@ -1,8 +1,9 @@
 //! Streams: threads that send and receive as fast as they can, or at a rate, and counters that others read.
 //!
-//! One plain thread drives one stream. Sockets block, with a timeout of [`PATIENCE`] on each call, so that a thread
+//! Of few streams one plain thread drives one stream: sockets block, with a timeout of [`PATIENCE`] on each call, so that a thread
 //! sleeps inside the kernel's send and receive (the cheapest way for few streams) and still sees that it is to stop.
-//! What a thread does is in `tcp_stream` and `udp_stream`.
+//! What a thread does is in `tcp_stream` and `udp_stream`. Of many TCP streams a thread a processor drives them all:
+//! `event_loop`.
 
 mod control;
 mod record;
@@ -12,12 +13,17 @@ pub use control::End;
 pub(super) use control::{Control, Counter, failure, wait_until};
 pub use record::{Recording, Schedule};
 pub use settings::{Datagrams, Settings};
-use settings::{SENDMMSG, techniques};
+use settings::{Granted, SENDMMSG};
 
-use super::{payload::Payload, tcp_stream, udp_stream};
+use super::{
+    event_loop::{self, Lane},
+    payload::Payload,
+    tcp_stream, udp_stream,
+};
 use crate::{
     iperf3::wire::datagram::Tally,
-    measure::{TcpSample, Techniques, tcp_info},
+    measure::{BurstLength, TcpSample, Techniques, tcp_info},
+    scenario::Technique,
     sys::{clock, event::Event},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,6 +31,7 @@ use socket2::Socket;
 use std::{
     io,
     net::Shutdown,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
@@ -64,13 +71,14 @@ struct Stream {
     socket: Arc<Socket>,
     role: Role,
     counter: Arc<Counter>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// A set of running streams. Dropping it closes them.
 pub struct Load {
     control: Arc<Control>,
     streams: Vec<Stream>,
+    /// The threads, with what their streams do.
+    threads: Vec<(Role, JoinHandle<()>)>,
     techniques: Techniques,
     limit: Option<u64>,
     datagrams: Option<Datagrams>,
@@ -85,7 +93,7 @@ impl std::fmt::Debug for Load {
 }
 
 impl Load {
-    /// Starts a thread on each socket. `wake` is raised when a stream ends or the limit is reached.
+    /// Starts a thread on each socket, or a few threads on all where there are many. `wake` is raised when a stream ends or the limit is reached.
     ///
     /// # Errors
     /// Where threads, memory files or socket timeouts can't be had.
@@ -95,13 +103,14 @@ impl Load {
         let payload = Payload::new(
             if sends { settings.length } else { 0 },
             settings.repeating,
-            sends && settings.sendfile,
+            sends && settings.techniques.has(Technique::Sendfile),
         )?;
         let control = Arc::new(Control {
             stop_sending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             measuring: AtomicBool::new(false),
             uncut: AtomicBool::new(false),
+            copied: AtomicBool::new(false),
             limited: settings.limit.is_some(),
             send_budget: AtomicI64::new(i64::MAX),
             receive_budget: AtomicI64::new(i64::MAX),
@@ -110,6 +119,7 @@ impl Load {
         let mut load = Self {
             control,
             streams: Vec::with_capacity(sockets.len()),
+            threads: Vec::new(),
             techniques: Techniques::default(),
             limit: settings.limit,
             datagrams: settings.datagrams,
@@ -117,31 +127,80 @@ impl Load {
         if !settings.warm_up {
             load.begin_counting();
         }
-        let mut settings = *settings;
+        let mut granted = Granted::default();
+        let in_role = |wanted: Role| sockets.iter().filter(|(_, role)| *role == wanted).count();
+        let (senders, receivers) = (in_role(Role::Send), in_role(Role::Receive));
         for (socket, role) in sockets {
-            if let Some(datagrams) = &mut settings.datagrams {
-                datagrams.offload(socket, *role, settings.length);
+            let streams = if *role == Role::Send { senders } else { receivers };
+            granted.prepare(socket, *role, streams, settings);
+            if !settings.is_driven_by_events(streams) {
+                socket.set_nonblocking(false)?;
+                socket.set_read_timeout(Some(PATIENCE))?;
+                socket.set_write_timeout(Some(PATIENCE))?;
             }
-            socket.set_nonblocking(false)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.set_write_timeout(Some(PATIENCE))?;
             load.streams.push(Stream {
                 socket: Arc::clone(socket),
                 role: *role,
                 counter: Arc::new(Counter::default()),
-                thread: None,
             });
         }
-        load.techniques = techniques(&settings, sends, receives);
+        load.techniques = granted.techniques(settings, sends, receives);
         load.techniques.congestion = load.congestion();
+        let settings = Settings {
+            techniques: granted.used,
+            ..*settings
+        };
         let start = clock::now();
-        for index in 0..load.streams.len() {
-            let thread = load.spawn(index, &settings, &payload, start)?;
-            if let Some(stream) = load.streams.get_mut(index) {
-                stream.thread = Some(thread);
+        for (role, streams) in [(Role::Receive, receivers), (Role::Send, senders)] {
+            if settings.is_driven_by_events(streams) {
+                load.spawn_loops(role, streams, &settings, &payload, start)?;
+                continue;
+            }
+            for index in 0..load.streams.len() {
+                if load.role(index) == Some(role) {
+                    let thread = load.spawn(index, &settings, &payload, start)?;
+                    load.threads.push((role, thread));
+                }
             }
         }
         Ok(load)
+    }
+
+    /// Starts a thread a processor for all streams in one role.
+    fn spawn_loops(
+        &mut self,
+        role: Role,
+        streams: usize,
+        settings: &Settings,
+        payload: &Payload,
+        start: u64,
+    ) -> io::Result<()> {
+        let threads = thread::available_parallelism()
+            .map_or(1, NonZero::get)
+            .min(streams);
+        for part in 0..threads {
+            let lanes: Vec<Lane> = self
+                .streams
+                .iter()
+                .filter(|stream| stream.role == role)
+                .skip(part)
+                .step_by(threads)
+                .map(|stream| Lane {
+                    socket: Arc::clone(&stream.socket),
+                    counter: Arc::clone(&stream.counter),
+                })
+                .collect();
+            let (control, settings, payload) = (Arc::clone(&self.control), *settings, payload.clone());
+            let thread = thread::Builder::new()
+                .name(format!("streams-{part}"))
+                .stack_size(STACK)
+                .spawn(move || match role {
+                    Role::Send => event_loop::send(&control, &lanes, &settings, &payload, start),
+                    Role::Receive => event_loop::receive(&control, &lanes, &settings),
+                })?;
+            self.threads.push((role, thread));
+        }
+        Ok(())
     }
 
     fn spawn(
@@ -231,6 +290,16 @@ impl Load {
         ))
     }
 
+    /// How evenly the datagrams of a UDP stream came so far; `None` where no rate says what even is.
+    pub fn burst_length(&self, index: usize) -> Option<BurstLength> {
+        let [count, datagrams, longest] = &self.streams.get(index)?.counter.bursts;
+        let count = count.load(Relaxed);
+        (count > 0).then(|| BurstLength {
+            mean: datagrams.load(Relaxed) as f64 / count as f64,
+            longest: longest.load(Relaxed),
+        })
+    }
+
     /// A stream's role.
     pub fn role(&self, index: usize) -> Option<Role> {
         self.streams.get(index).map(|stream| stream.role)
@@ -255,7 +324,18 @@ impl Load {
         let mut techniques = self.techniques.clone();
         if self.control.uncut.load(Relaxed) {
             SENDMMSG.clone_into(&mut techniques.send);
+            let gso = Technique::Gso.name();
+            techniques.in_use.retain(|name| name != gso);
+            techniques.refused.push(gso.to_owned());
         }
+        if self.control.copied.load(Relaxed) {
+            techniques.send.push_str(", copied by the kernel");
+        }
+        let last = |role| self.streams.iter().rfind(|stream| stream.role == role);
+        let size = |size: io::Result<usize>| size.map_or(0, |size| size as u64);
+        techniques.send_buffer = last(Role::Send).map_or(0, |stream| size(stream.socket.send_buffer_size()));
+        techniques.receive_buffer =
+            last(Role::Receive).map_or(0, |stream| size(stream.socket.recv_buffer_size()));
         techniques
     }
 
@@ -335,13 +415,9 @@ impl Load {
     /// nothing, else at once. Receivers go on, so that the peer is not blocked.
     pub fn stop_sending(&mut self) {
         self.control.stop_sending.store(true, Relaxed);
-        for stream in &mut self.streams {
-            if stream.role == Role::Send
-                && let Some(thread) = stream.thread.take()
-            {
-                // A data thread has nothing that panics.
-                let _ = thread.join();
-            }
+        for (_, thread) in self.threads.extract_if(.., |(role, _)| *role == Role::Send) {
+            // A data thread has nothing that panics.
+            let _ = thread.join();
         }
     }
 
@@ -358,10 +434,8 @@ impl Drop for Load {
             // Wakes threads that sleep in a call; fails where the peer has closed already.
             let _ = stream.socket.shutdown(Shutdown::Both);
         }
-        for stream in &mut self.streams {
-            if let Some(thread) = stream.thread.take() {
-                let _ = thread.join();
-            }
+        for (_, thread) in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }

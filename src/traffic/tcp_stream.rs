@@ -8,7 +8,10 @@ use super::{
     payload::Payload,
     stream::{Control, Counter, End, Role, Settings, failure, wait_until},
 };
-use crate::sys::{clock, socket};
+use crate::{
+    scenario::Technique,
+    sys::{clock, socket},
+};
 use socket2::Socket;
 use std::{
     io::{self, Read as _, Write as _},
@@ -18,11 +21,6 @@ use std::{
 /// The least that one receive asks for where the kernel discards, in bytes: more costs nothing there, since nothing
 /// is copied.
 const DISCARD_LENGTH: usize = 1 << 20;
-
-/// How many bytes wait before a receiver is woken, at most. Each wake-up costs the sender's processor an interrupt to
-/// the receiver's. 256 KiB took less CPU a
-/// byte than none in every mode tried; more was not shown to help.
-const LOW_WATER: usize = 256 << 10;
 
 /// Sends until told to stop.
 pub(super) fn send(
@@ -39,7 +37,16 @@ pub(super) fn send(
         let _ = clock::set_fine_timers();
     }
     let (length, burst) = (settings.length, settings.burst.max(1));
-    if let Some(file) = payload.file() {
+    if settings.techniques.has(Technique::Zerocopy) {
+        let bytes = payload.bytes();
+        let mut pending = Pending::default();
+        let end = send_blocks(control, counter, pacer, (length, burst), |offset| {
+            pending.send(socket, bytes.get(offset..).unwrap_or_default())
+        });
+        pending.finish(socket);
+        control.copied.store(pending.is_copied(), Relaxed);
+        end
+    } else if let Some(file) = payload.file() {
         send_blocks(control, counter, pacer, (length, burst), |offset| {
             let mut position = offset as u64;
             Ok(rustix::fs::sendfile(
@@ -109,19 +116,71 @@ fn send_blocks(
     }
 }
 
-/// Receives until told to stop.
-pub(super) fn receive(control: &Control, socket: &Socket, counter: &Counter, settings: &Settings) -> End {
-    let length = if settings.discard {
+/// Sends without a copy whose end the kernel has not told yet.
+#[derive(Debug, Default)]
+struct Pending {
+    sent: u64,
+    seen: socket::Completions,
+}
+
+impl Pending {
+    /// How many may be on their way before it is asked for their end.
+    const MOST: u64 = 16;
+
+    fn send(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+        if self.sent - self.seen.done >= Self::MOST {
+            self.look(socket);
+        }
+        let sent = match socket::send_uncopied(socket, bytes) {
+            // Too many ends have not been read: this one goes the plain way.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                self.look(socket);
+                let mut writer = socket;
+                return writer.write(bytes);
+            }
+            sent => sent?,
+        };
+        self.sent += 1;
+        Ok(sent)
+    }
+
+    fn look(&mut self, socket: &Socket) {
+        let more = socket::completions(socket);
+        self.seen.done += more.done;
+        self.seen.copied += more.copied;
+    }
+
+    /// Waits a little for the rest.
+    fn finish(&mut self, socket: &Socket) {
+        for _ in 0..20 {
+            self.look(socket);
+            if self.seen.done >= self.sent {
+                break;
+            }
+            clock::sleep_until(clock::now() + 1_000_000);
+        }
+    }
+
+    /// Whether the kernel copied most after all.
+    const fn is_copied(&self) -> bool {
+        self.seen.copied * 2 > self.seen.done
+    }
+}
+
+/// Bytes that a receive asks for.
+pub(super) fn receive_length(settings: &Settings) -> usize {
+    if settings.techniques.has(Technique::Trunc) {
         settings.length.max(DISCARD_LENGTH)
     } else {
         settings.length
-    };
-    // Not where few bytes come or each is waited for: the last ones would be seen only after a timeout.
-    if settings.rate.is_none() && settings.limit.is_none() {
-        // A kernel that refuses wakes us more often, no more than that.
-        let _ = socket::set_receive_low_water(socket, length.min(LOW_WATER) as i32);
     }
-    if settings.discard {
+}
+
+/// Receives until told to stop.
+pub(super) fn receive(control: &Control, socket: &Socket, counter: &Counter, settings: &Settings) -> End {
+    let discard = settings.techniques.has(Technique::Trunc);
+    let length = receive_length(settings);
+    if discard {
         receive_blocks(control, counter, || socket::receive_discarding(socket, length))
     } else {
         let mut buffer = vec![0; length];

@@ -7,12 +7,14 @@
 //! enough, a few where not.
 
 use super::{
+    bursts::Bursts,
     pacer::Pacer,
     payload::Payload,
     stream::{Control, Counter, Datagrams, End, Role, Settings, failure, wait_until},
 };
 use crate::{
     iperf3::wire::datagram::{self, Header, LONGEST, Tally},
+    scenario::Technique,
     sys::{
         clock,
         udp::{self, BATCH, ReceiveBatch},
@@ -26,6 +28,12 @@ const SEGMENTS: usize = 64;
 
 /// Bytes of a batch, about: more would not stay in the processor's cache.
 const BATCH_BYTES: usize = 256 << 10;
+
+/// What is sent at once, at most, where a rate is kept, in nanoseconds of it.
+const TICK: u64 = 100_000;
+
+/// How long a receiver sleeps while its buffer fills, in nanoseconds: what comes to a sleeper costs its sender no wake-up.
+const NAP: u64 = 100_000;
 
 /// How far behind its rate a sender may be and still catch up, in nanoseconds.
 const CATCH_UP: u64 = 100_000_000;
@@ -49,9 +57,13 @@ struct Outbox {
 }
 
 impl Outbox {
-    fn new(payload: &Payload, length: usize, segments: usize) -> Self {
+    fn new(payload: &Payload, length: usize, segments: usize, batch: bool) -> Self {
         let message = segments * length;
-        let messages = (BATCH_BYTES / message).clamp(1, BATCH);
+        let messages = if batch {
+            (BATCH_BYTES / message).clamp(1, BATCH)
+        } else {
+            1
+        };
         let most = messages * segments;
         let mut buffer = vec![0; most * length];
         for datagram in buffer.chunks_exact_mut(length) {
@@ -92,6 +104,55 @@ impl Outbox {
     }
 }
 
+/// Datagrams that a rate gives in so many nanoseconds, at least 1.
+fn datagrams_in(nanos: u64, rate: u64, length: usize) -> u64 {
+    let bytes = u128::from(nanos) * u128::from(rate) / 8_000_000_000;
+    u64::try_from(bytes / length.max(1) as u128)
+        .unwrap_or(u64::MAX)
+        .max(1)
+}
+
+/// Sleeps to the microsecond: up to a little before the time, and turns round and round for the rest.
+struct Sleeper {
+    /// How late sleeps have ended lately, in nanoseconds; `None` where turning round would keep the peer from the only
+    /// processor.
+    late: Option<u64>,
+}
+
+impl Sleeper {
+    /// The least and the most time of turning round, in nanoseconds.
+    const LEAST: u64 = 5_000;
+    const MOST: u64 = 80_000;
+
+    fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            late: (processors > 1).then_some(Self::MOST),
+        }
+    }
+
+    /// Sleeps until `due`; false if it was told to stop meanwhile.
+    fn sleep_until(&mut self, control: &Control, due: u64) -> bool {
+        let Some(late) = &mut self.late else {
+            return wait_until(control, due);
+        };
+        let now = clock::now();
+        if now + *late < due {
+            let wake = due - *late;
+            if !wait_until(control, wake) {
+                return false;
+            }
+            // Up at once, down slowly.
+            let was = clock::now().saturating_sub(wake);
+            *late = was.max((*late * 15 + was) / 16).clamp(Self::LEAST, Self::MOST);
+        }
+        while clock::now() < due {
+            std::hint::spin_loop();
+        }
+        true
+    }
+}
+
 /// Sends until told to stop.
 pub(super) fn send(
     control: &Control,
@@ -108,11 +169,20 @@ pub(super) fn send(
         let _ = clock::set_fine_timers();
     }
     let length = settings.length;
-    let cut = if datagrams.segment { segments(length) } else { 1 };
-    let mut outbox = Outbox::new(payload, length, cut);
+    let cut = if settings.techniques.has(Technique::Gso) {
+        segments(length)
+    } else {
+        1
+    };
+    let batch = settings.techniques.has(Technique::Batch);
+    let mut outbox = Outbox::new(payload, length, cut, batch);
     let (mut packets, mut total) = (0_u64, 0_u64);
     // Datagrams that may be sent before the next look at the rate.
     let mut may = 0;
+    // What is overdue goes out at twice the rate, not at once.
+    let mut not_before = 0;
+    let tick = settings.rate.map_or(1, |rate| datagrams_in(TICK, rate, length));
+    let mut sleeper = Sleeper::new();
     loop {
         if control.to_stop(Role::Send) {
             return End::Stopped;
@@ -120,16 +190,17 @@ pub(super) fn send(
         let mut count = outbox.most;
         if let Some(pacer) = &mut pacer {
             if may == 0 {
-                if !wait_until(control, pacer.due(total)) {
+                if !sleeper.sleep_until(control, pacer.due(total).max(not_before)) {
                     return End::Stopped;
                 }
                 let now = clock::now();
                 pacer.forgive(total, now, CATCH_UP);
                 let due = pacer.allowance(now).saturating_sub(total) / length as u64 + 1;
-                may = usize::try_from(due)
+                may = usize::try_from(due.min(tick))
                     .unwrap_or(usize::MAX)
                     .min(outbox.most)
                     .max(settings.burst as usize);
+                not_before = now + pacer.spacing((may * length) as u64) / 2;
             }
             count = count.min(may);
         }
@@ -152,7 +223,7 @@ pub(super) fn send(
                     Some(libc::EINVAL | libc::EMSGSIZE | libc::EIO) if outbox.segments > 1 => {
                         control.uncut.store(true, Relaxed);
                         let _ = udp::set_segment(socket, 0);
-                        outbox = Outbox::new(payload, length, 1);
+                        outbox = Outbox::new(payload, length, 1, batch);
                     }
                     _ => {
                         if let Some(end) = failure(&error) {
@@ -181,8 +252,22 @@ pub(super) fn receive(
     datagrams: Datagrams,
 ) -> End {
     let length = settings.length;
-    let room = if datagrams.coalesce { LONGEST } else { length };
-    let mut batch = ReceiveBatch::new(room, (BATCH_BYTES / room).clamp(1, BATCH));
+    let room = if settings.techniques.has(Technique::Gro) {
+        LONGEST
+    } else {
+        length
+    };
+    let used = |technique| settings.techniques.has(technique);
+    let most = if used(Technique::Batch) {
+        (BATCH_BYTES / room).clamp(1, BATCH)
+    } else {
+        1
+    };
+    let mut batch = ReceiveBatch::new(room, most);
+    // Where a rate is kept each datagram is heard when it comes.
+    let naps = settings.rate.is_none() && used(Technique::Batch) && used(Technique::BigBuffer);
+    let mut bursts = settings.rate.map(|rate| Bursts::new(length, rate));
+    let real_ahead = clock::real_ahead();
     let (mut tally, mut total) = (Tally::default(), 0_u64);
     let mut measuring = control.measuring.load(Relaxed);
     loop {
@@ -202,14 +287,21 @@ pub(super) fn receive(
         if !measuring && control.measuring.load(Relaxed) {
             measuring = true;
             tally.end_warm_up();
+            if let Some(bursts) = &mut bursts {
+                bursts.restart();
+            }
         }
         let before = total;
         for message in batch.messages() {
+            let arrived = message.arrived.map_or(now, |at| at.saturating_sub(real_ahead));
             let size = message.segment.unwrap_or(room);
             for piece in message.bytes.chunks(size) {
                 let piece = piece.get(..length).unwrap_or(piece);
                 if let Some(header) = Header::read(datagrams.width, piece) {
-                    tally.count(header, now);
+                    tally.count(header, arrived);
+                    if let Some(bursts) = &mut bursts {
+                        bursts.count(arrived);
+                    }
                     total += piece.len() as u64;
                 } else if datagrams.answers && datagram::is_connect(piece) {
                     // Our answer was lost, or theirs came twice. A lost one is asked for again.
@@ -222,9 +314,18 @@ pub(super) fn receive(
         counter.lost.store(tally.lost, Relaxed);
         counter.out_of_order.store(tally.out_of_order, Relaxed);
         counter.jitter.store(tally.jitter.to_bits(), Relaxed);
+        if let Some(bursts) = &bursts {
+            let told = [bursts.count, bursts.datagrams, bursts.longest];
+            for (counter, told) in counter.bursts.iter().zip(told) {
+                counter.store(told, Relaxed);
+            }
+        }
         control.count_received(total - before);
         if control.to_stop(Role::Receive) {
             return End::Stopped;
+        }
+        if naps && !batch.was_full() && batch.messages().nth(1).is_some() {
+            clock::sleep_until(clock::now() + NAP);
         }
     }
 }

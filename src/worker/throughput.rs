@@ -130,6 +130,8 @@ fn parameters(test: &Throughput, congestion: Option<String>) -> TestParameters {
         congestion: congestion.filter(|_| !udp),
         bitrate: test.bitrate,
         fast: test.fast,
+        with: test.with.iter().copied().collect(),
+        without: test.without.iter().copied().collect(),
         ..TestParameters::default()
     }
 }

@@ -15,6 +15,7 @@ use crate::{
         output::{text, view::Side},
         wire::{Cookie, ErrorCode, Parameters, Transport, client::Failure},
     },
+    scenario::{Technique, TechniqueSet},
     sys::stop::Stop,
     units::{BitRate, Bytes},
 };
@@ -264,11 +265,20 @@ fn parameters(
         bitrate: positive(bitrate).map(BitRate),
         burst: positive(options.burst).and_then(|burst| u16::try_from(burst).ok()),
         tos: options.tos as u8,
-        // Of UDP this is `--gsro`.
-        fast: udp && options.gsro,
+        fast: options.fast,
+        with: [
+            (options.zerocopy, Technique::Sendfile),
+            (options.skip_rx_copy, Technique::Trunc),
+            (options.gsro, Technique::Gso),
+            (options.gsro, Technique::Gro),
+        ]
+        .into_iter()
+        .filter_map(|(asked, technique)| asked.then_some(technique))
+        .collect::<TechniqueSet>()
+        .union(options.with),
+        without: options.without,
         counters_64bit: options.udp_counters_64bit,
         dont_fragment: options.dont_fragment,
-        sendfile: options.zerocopy,
         repeating_payload: options.repeating_payload,
     };
     let mut document = test.encode().map_err(|error| errors::chain(&error))?;
@@ -281,7 +291,6 @@ fn parameters(
     document.mptcp = options.mptcp;
     document.flowlabel = options.flow_label;
     document.get_server_output = options.get_server_output;
-    document.skip_rx_copy = (!udp && options.skip_rx_copy).then_some(1);
     if let Some(credentials) = credentials {
         let now = super::story::now_millis() / 1000;
         document.authtoken = Some(credentials.token(now).map_err(|error| errors::chain(&error))?);

@@ -74,7 +74,7 @@ Client specific:
   -n, --bytes     #[KMG]    bytes to transmit, instead of -t
   -k, --blockcount #[KMG]   blocks to transmit, instead of -t or -n
   -l, --length    #[KMG]    bytes of a block (128K)
-  -P, --parallel  #         streams (1)
+  -P, --parallel  #         streams (1), above 128 between encapbenches
   -R, --reverse             the server sends
   --bidir                   both send
   -w, --window    #[KMG]    socket buffers
@@ -85,6 +85,12 @@ Client specific:
   --dscp N                  the same as a DSCP, 0-63 or by name
   -Z, --zerocopy            send by sendfile(2)
   --skip-rx-copy            receive without copying
+  --fast                    send and receive by what measures best, at both
+                            ends where the server is encapbench too
+  --with <names>            techniques to use besides, with commas between:
+                            trunc short-queue gso gro low-water batch
+                            event-loop sendfile zerocopy busy-poll
+  --without <names>         techniques to do without
   -O, --omit N              warm up for N seconds first
   -T, --title str           begin each line with this
   --extra-data str          goes into the JSON of both ends

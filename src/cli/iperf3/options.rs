@@ -6,6 +6,7 @@ use crate::iperf3::{
     output::{number::RateUnit, view::Side},
     wire::{ErrorCode, Transport},
 };
+use crate::scenario::TechniqueSet;
 use std::time::Duration;
 
 /// What the command line asks for.
@@ -112,6 +113,9 @@ pub(super) struct Options {
     pub(super) repeating_payload: bool,
     pub(super) dont_fragment: bool,
     pub(super) gsro: bool,
+    pub(super) fast: bool,
+    pub(super) with: TechniqueSet,
+    pub(super) without: TechniqueSet,
     pub(super) username: Option<String>,
     pub(super) public_key: Option<String>,
 }
@@ -184,6 +188,9 @@ impl Default for Options {
             repeating_payload: false,
             dont_fragment: false,
             gsro: false,
+            fast: false,
+            with: TechniqueSet::NONE,
+            without: TechniqueSet::NONE,
             username: None,
             public_key: None,
         }

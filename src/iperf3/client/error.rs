@@ -6,6 +6,7 @@ use crate::{
         session::TestOutcome,
         wire::{ErrorCode, client::Failure},
     },
+    sys::descriptors::TooFewDescriptors,
     traffic::stream::End,
 };
 use std::{io, net::SocketAddr};
@@ -64,6 +65,18 @@ pub enum ClientError {
         /// What was measured until then.
         measured: Option<Box<TestOutcome>>,
     },
+    /// More streams than a stock server takes.
+    #[error(
+        "the server at {address} began the test with one stream: it is no encapbench, and iperf3 takes 128 streams at \
+         most; ask for no more, or run encapbench at both ends"
+    )]
+    StockServer {
+        /// The server.
+        address: SocketAddr,
+    },
+    /// This process may not open as many streams.
+    #[error(transparent)]
+    Descriptors(TooFewDescriptors),
     /// The system refused something.
     #[error("failed to {0}")]
     System(&'static str, #[source] io::Error),

@@ -5,13 +5,14 @@ use crate::{
     iperf3::wire::{
         Parameters, Transport,
         datagram::{LONGEST, SHORTEST},
-        parameters::{LENGTH_LIMIT, STREAMS_LIMIT, SegmentationOffload},
+        parameters::{LENGTH_LIMIT, MANY_STREAMS_LIMIT, STREAMS_LIMIT, SegmentationOffload},
     },
+    scenario::{Technique, TechniqueSet},
     units::{BitRate, Bytes},
 };
 use std::time::Duration;
 
-/// Bytes of a block with `fast` where none are asked for: what measured best for sendfile and MSG_TRUNC.
+/// Bytes of a block with `fast` where none are asked for: what measured best.
 const FAST_LENGTH: i64 = 256 << 10;
 
 /// Bytes of a block without: as iperf3.
@@ -50,7 +51,7 @@ pub enum Finish {
 pub struct TestParameters {
     /// TCP or UDP; SCTP is refused.
     pub transport: Transport,
-    /// Streams per direction, 1 to 128.
+    /// Streams per direction, 1 to 16384; of UDP 1 to 128. Above 128 the server must be ours.
     pub streams: u32,
     /// Which ends send.
     pub flow: Flow,
@@ -76,11 +77,12 @@ pub struct TestParameters {
     pub burst: Option<u16>,
     /// The IP TOS byte.
     pub tos: u8,
-    /// Send by sendfile, receive by MSG_TRUNC, at both ends where the server can. Of UDP: let kernel and NIC cut
-    /// datagrams and put them together (UDP_SEGMENT, UDP_GRO; iperf3's `--gsro`).
+    /// Use what measures best at both ends, where the server can ([`TechniqueSet::FAST`]).
     pub fast: bool,
-    /// Send by sendfile alone (iperf3's `-Z`).
-    pub sendfile: bool,
+    /// Techniques to use besides.
+    pub with: TechniqueSet,
+    /// Techniques to do without.
+    pub without: TechniqueSet,
     /// Repeating digits as payload.
     pub repeating_payload: bool,
     /// UDP sequence numbers of 64 bits, for more than 4 thousand million datagrams a stream.
@@ -106,7 +108,8 @@ impl Default for TestParameters {
             burst: None,
             tos: 0,
             fast: false,
-            sendfile: false,
+            with: TechniqueSet::NONE,
+            without: TechniqueSet::NONE,
             repeating_payload: false,
             counters_64bit: false,
             dont_fragment: false,
@@ -115,6 +118,20 @@ impl Default for TestParameters {
 }
 
 impl TestParameters {
+    /// What is to be used, as far as the transport has it.
+    pub const fn techniques(&self) -> TechniqueSet {
+        let base = if self.fast {
+            TechniqueSet::FAST
+        } else {
+            TechniqueSet::BASE
+        };
+        let of_transport = match self.transport {
+            Transport::Udp => TechniqueSet::UDP,
+            Transport::Tcp | Transport::Sctp => TechniqueSet::TCP,
+        };
+        base.union(self.with).minus(self.without).and(of_transport)
+    }
+
     /// What goes over the wire. Where UDP datagrams have no length given, [`run`] puts in the MSS of the control
     /// connection.
     ///
@@ -137,7 +154,9 @@ impl TestParameters {
             (_, false) => COPY_LENGTH,
         };
         let len = self.length.map_or(default, |length| integer(length.0));
-        let parameters = Parameters {
+        let techniques = self.techniques();
+        let many = i64::from(self.streams) > STREAMS_LIMIT;
+        let mut parameters = Parameters {
             transport: self.transport,
             omit: Some(seconds(self.omit).map_err(big)?),
             omit_micros: (self.omit.subsec_nanos() > 0).then(|| integer(self.omit.as_micros() as u64)),
@@ -146,7 +165,8 @@ impl TestParameters {
             blockcount: Some(blockcount),
             mss: self.mss.map(i64::from),
             nodelay: self.no_delay,
-            parallel: Some(self.streams.into()),
+            parallel: Some(if many { 1 } else { self.streams.into() }),
+            many_streams: many.then(|| self.streams.into()),
             reverse: self.flow == Flow::Reverse,
             bidirectional: self.flow == Flow::Bidirectional,
             window: self.window.map(|window| integer(window.0)),
@@ -157,18 +177,25 @@ impl TestParameters {
             tos: (self.tos != 0).then(|| self.tos.into()),
             congestion: self.congestion.clone(),
             repeating_payload: self.repeating_payload,
-            segmentation: udp.then(|| offload(len, self.fast)),
+            segmentation: udp.then(|| offload(len, techniques)),
             udp_counters_64bit: udp && self.counters_64bit,
             dont_fragment: (udp && self.dont_fragment).then_some(1),
-            zerocopy: (!udp && (self.fast || self.sendfile)).then_some(1),
-            // Stock servers since 3.19.1 miscount UDP with it.
-            skip_rx_copy: (!udp && self.fast).then_some(1),
+            zerocopy: techniques.has(Technique::Sendfile).then_some(1),
+            // Of TCP only: stock servers since 3.19.1 miscount UDP with it.
+            skip_rx_copy: techniques.has(Technique::Trunc).then_some(1),
             client_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             ..Parameters::default()
         };
+        parameters.set_techniques(techniques);
         let within = |value: i64, range: std::ops::RangeInclusive<i64>| range.contains(&value);
-        if !within(self.streams.into(), 1..=STREAMS_LIMIT) {
-            return Err(ClientError::OutOfRange("streams", "1 to 128"));
+        if udp && !within(self.streams.into(), 1..=STREAMS_LIMIT) {
+            return Err(ClientError::OutOfRange("streams", "1 to 128 of UDP"));
+        }
+        if !within(self.streams.into(), 1..=MANY_STREAMS_LIMIT) {
+            return Err(ClientError::OutOfRange(
+                "streams",
+                "1 to 16384, and above 128 between ends of encapbench",
+            ));
         }
         if self.transport == Transport::Sctp {
             return Err(ClientError::OutOfRange("transport", "TCP or UDP"));
@@ -202,34 +229,34 @@ impl TestParameters {
 }
 
 /// Puts in the length of UDP datagrams that the MSS of the control connection tells.
-pub(super) fn set_length(parameters: &mut Parameters, mss: Option<u32>, fast: bool) {
+pub(super) fn set_length(parameters: &mut Parameters, mss: Option<u32>, techniques: TechniqueSet) {
     if let Some(mss) = mss
         .map(i64::from)
         .filter(|mss| (SHORTEST as i64..=LONGEST as i64).contains(mss))
     {
         parameters.len = Some(mss);
-        parameters.segmentation = Some(offload(mss, fast));
+        parameters.segmentation = Some(offload(mss, techniques));
     }
 }
 
-/// The keys of `--gsro`, as 3.21 sends them.
-fn offload(length: i64, on: bool) -> SegmentationOffload {
+/// The keys of `--gsro`, as 3.21 sends them, for what is to be used.
+fn offload(length: i64, techniques: TechniqueSet) -> SegmentationOffload {
     let longest = LONGEST as i64;
-    if on && (1..=longest).contains(&length) {
-        SegmentationOffload {
-            gso: 1,
-            gso_dg_size: length,
-            gso_bf_size: longest / length * length,
-            gro: 1,
-            gro_bf_size: longest,
-        }
-    } else {
-        SegmentationOffload {
-            gso: 0,
-            gso_dg_size: 0,
-            gso_bf_size: longest,
-            gro: 0,
-            gro_bf_size: longest,
-        }
+    let fits = (1..=longest).contains(&length);
+    let mut keys = SegmentationOffload {
+        gso: 0,
+        gso_dg_size: 0,
+        gso_bf_size: longest,
+        gro: 0,
+        gro_bf_size: longest,
+    };
+    if fits && techniques.has(Technique::Gso) {
+        keys.gso = 1;
+        keys.gso_dg_size = length;
+        keys.gso_bf_size = longest / length * length;
     }
+    if fits && techniques.has(Technique::Gro) {
+        keys.gro = 1;
+    }
+    keys
 }

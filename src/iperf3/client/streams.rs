@@ -5,9 +5,10 @@ use crate::{
     iperf3::{
         link::{self, ConnectError},
         session::DataStream,
-        wire::{Transport, stream_id},
+        wire::{State, Transport, client::Phase, stream_id},
     },
     measure::Direction,
+    sys::descriptors,
     traffic::stream::Role,
 };
 use socket2::Socket;
@@ -19,6 +20,7 @@ use std::{
 impl Run<'_> {
     pub(super) fn open_streams(&mut self) -> Result<(), ClientError> {
         let per_direction = self.parameters.streams();
+        descriptors::reserve(self.parameters.total_streams()).map_err(ClientError::Descriptors)?;
         for index in 0..self.parameters.total_streams() {
             // In bidir the first half sends, the second receives.
             let (role, direction) = if self.parameters.reverse || index >= per_direction {
@@ -36,6 +38,9 @@ impl Run<'_> {
                     })?;
                 self.streams.push(stream);
                 continue;
+            }
+            if self.parameters.many_streams.is_some() && index > 0 {
+                self.expect_many()?;
             }
             let sockets = &self.options.sockets;
             let (address, timeout) = (sockets.target(self.options.address), self.options.connect_timeout);
@@ -57,6 +62,22 @@ impl Run<'_> {
                 .push(DataStream::new(socket, role, direction).map_err(failed)?);
         }
         Ok(())
+    }
+
+    /// Makes sure that the server waits for more than one stream: a stock one begins the test with the first.
+    pub(super) fn expect_many(&mut self) -> Result<(), ClientError> {
+        self.listen();
+        let address = self.options.address;
+        match self.machine.phase() {
+            Phase::Opening => Ok(()),
+            // It has said why.
+            Phase::Over => Ok(()),
+            _ => {
+                // It may be gone already.
+                let _ = self.link.send(&[State::ClientTerminate.byte()]);
+                Err(ClientError::StockServer { address })
+            }
+        }
     }
 
     /// The local end of a stream, where it is not the kernel's choice.

@@ -5,6 +5,7 @@ use super::{
     frame::PARAMETERS_LIMIT,
     json::{Json, ObjectBuilder},
 };
+use crate::scenario::{Technique, TechniqueSet};
 use std::time::Duration;
 
 /// The transport of a test.
@@ -105,15 +106,28 @@ pub struct Parameters {
     /// Microseconds of warm-up, where `omit` is no whole number of seconds: a key of our own, which stock servers
     /// ignore (they take `omit`, rounded up).
     pub omit_micros: Option<i64>,
+    /// Streams per direction above what stock allows: a key of our own, for servers of ours. `parallel` is then 1, so
+    /// that a stock server begins a test of one stream, which the client notices and ends.
+    pub many_streams: Option<i64>,
+    /// Techniques of both ends, where the keys of stock don't say all, by their names in scenarios with commas between: a
+    /// key of our own.
+    pub techniques: Option<String>,
 }
 
 /// Streams per direction that iperf3 allows.
 pub const STREAMS_LIMIT: i64 = 128;
+/// Streams per direction that ends of ours allow: a port has some 28,000 peers at one address, and a process seldom more
+/// than 20,000 descriptors.
+pub const MANY_STREAMS_LIMIT: i64 = 16_384;
 /// Bytes of a TCP block that iperf3 allows.
 pub const LENGTH_LIMIT: i64 = 1 << 20;
 
 /// Our own key for a warm-up of less than a second.
 const OMIT_MICROS: &str = "encapbench_omit_micros";
+/// Our own key for more streams than stock allows.
+const MANY_STREAMS: &str = "encapbench_streams";
+/// Our own key for techniques.
+const TECHNIQUES: &str = "encapbench_techniques";
 
 impl Parameters {
     /// The document, keys in stock's order, booleans and numbers in stock's forms.
@@ -165,6 +179,8 @@ impl Parameters {
         object.integer("skip_rx_copy", self.skip_rx_copy);
         object.string("client_version", self.client_version.as_deref());
         object.integer(OMIT_MICROS, self.omit_micros);
+        object.integer(MANY_STREAMS, self.many_streams);
+        object.string(TECHNIQUES, self.techniques.as_deref());
         let mut out = String::new();
         object.build().write(&mut out);
         out
@@ -228,6 +244,8 @@ impl Parameters {
             skip_rx_copy: integer("skip_rx_copy"),
             client_version: string("client_version"),
             omit_micros: integer(OMIT_MICROS),
+            many_streams: integer(MANY_STREAMS),
+            techniques: string(TECHNIQUES),
         })
     }
 
@@ -249,6 +267,12 @@ impl Parameters {
         within(self.fqrate, 0..=i64::MAX, ErrorCode::RECEIVE_PARAMETERS)?;
         within(self.pacing_timer, 0..=i64::MAX, ErrorCode::RECEIVE_PARAMETERS)?;
         within(self.parallel, 1..=STREAMS_LIMIT, ErrorCode::STREAMS)?;
+        // Streams of datagrams are opened one by one, by one test at a time.
+        let many = match self.transport {
+            Transport::Tcp => MANY_STREAMS_LIMIT,
+            Transport::Udp | Transport::Sctp => STREAMS_LIMIT,
+        };
+        within(self.many_streams, 1..=many, ErrorCode::STREAMS)?;
         within(self.mss, 0..=32_767, ErrorCode::MSS)?;
         within(self.window, 0..=536_870_912, ErrorCode::BUFFER_SIZE)?;
         within(self.burst, 0..=1000, ErrorCode::BURST)?;
@@ -263,6 +287,43 @@ impl Parameters {
     /// Whether the document stays within what servers read.
     pub fn fits(&self) -> bool {
         self.encode().len() <= PARAMETERS_LIMIT
+    }
+
+    /// How the streams of this test are driven: by our own key, else by those of stock.
+    pub fn technique_set(&self) -> TechniqueSet {
+        let of_transport = if self.transport == Transport::Udp {
+            TechniqueSet::UDP
+        } else {
+            TechniqueSet::TCP
+        };
+        self.techniques
+            .as_deref()
+            .map_or_else(|| self.stock_techniques(), TechniqueSet::read)
+            .and(of_transport)
+    }
+
+    /// What the keys of stock say.
+    fn stock_techniques(&self) -> TechniqueSet {
+        let set = |value: Option<i64>| value.is_some_and(|value| value != 0);
+        let offload = self.segmentation;
+        [
+            (Technique::Sendfile, set(self.zerocopy)),
+            (Technique::Trunc, set(self.skip_rx_copy)),
+            (Technique::Gso, set(offload.map(|offload| offload.gso))),
+            (Technique::Gro, set(offload.map(|offload| offload.gro))),
+        ]
+        .into_iter()
+        .filter_map(|(technique, set)| set.then_some(technique))
+        .collect::<TechniqueSet>()
+        .union(TechniqueSet::BASE)
+    }
+
+    /// Names the techniques, where the keys of stock don't.
+    pub fn set_techniques(&mut self, wanted: TechniqueSet) {
+        self.techniques = None;
+        if self.technique_set() != wanted {
+            self.techniques = Some(wanted.to_string());
+        }
     }
 
     /// The warm-up, to a microsecond where the client is one of ours.
@@ -282,7 +343,7 @@ impl Parameters {
 
     /// Streams per direction; 1 where absent.
     pub fn streams(&self) -> usize {
-        usize::try_from(self.parallel.unwrap_or(1)).unwrap_or(1)
+        usize::try_from(self.many_streams.or(self.parallel).unwrap_or(1)).unwrap_or(1)
     }
 
     /// Streams in all: both directions.

@@ -135,6 +135,9 @@ impl Default for Patience {
     }
 }
 
+/// What each stream adds to the time for all of them.
+const STREAM_PATIENCE: Duration = Duration::from_millis(2);
+
 /// The machine. It begins when the cookie was read and the connection was admitted.
 #[derive(Debug)]
 pub struct Server {
@@ -146,6 +149,8 @@ pub struct Server {
     deadline: Option<Duration>,
     /// `time` + `omit`; `None` without a time limit.
     planned: Option<Duration>,
+    /// Streams in all.
+    streams: u32,
     length: Option<usize>,
     /// The longest results document, in bytes.
     results_limit: usize,
@@ -168,6 +173,7 @@ impl Server {
             patience,
             deadline: Some(now + patience.answer),
             planned: None,
+            streams: 0,
             length: None,
             results_limit: RESULTS,
         };
@@ -270,6 +276,7 @@ impl Server {
         self.deadline = match phase {
             Phase::Running => self.planned.map(|planned| now + planned + self.patience.overstay),
             Phase::Preparing | Phase::Reporting | Phase::Over => None,
+            Phase::Accepting => Some(now + self.patience.answer + STREAM_PATIENCE * self.streams),
             _ => Some(now + self.patience.answer),
         };
     }
@@ -369,6 +376,7 @@ impl Server {
                 }
                 let seconds = parameters.time.unwrap_or(10).cast_unsigned();
                 let omit = parameters.omit.unwrap_or(0).cast_unsigned();
+                self.streams = u32::try_from(parameters.total_streams()).unwrap_or(u32::MAX);
                 self.planned = (seconds > 0).then(|| Duration::from_secs(seconds + omit));
                 self.results_limit = RESULTS + RESULTS_OF_STREAM * parameters.total_streams();
                 self.actions.push_back(Action::Prepare(Box::new(parameters)));

@@ -208,7 +208,12 @@ fn check_search(
 }
 
 fn check_throughput(spec: &Throughput, at: impl Fn(&'static str) -> [Step; 4], problems: &mut Problems) {
-    problems.number(&at("streams"), "streams", u64::from(spec.streams), 1..=128);
+    let most = if spec.protocol == Protocol::Udp {
+        128
+    } else {
+        16_384
+    };
+    problems.number(&at("streams"), "streams", u64::from(spec.streams), 1..=most);
     times(spec.duration, spec.omit, &at, problems);
     if spec.reverse && spec.bidirectional {
         problems.say(
@@ -236,6 +241,17 @@ fn check_throughput(spec: &Throughput, at: impl Fn(&'static str) -> [Step; 4], p
                 "leave it out".to_owned(),
             );
         }
+    }
+    if let Some(both) = spec
+        .with
+        .iter()
+        .find(|technique| spec.without.contains(technique))
+    {
+        problems.say(
+            &at("without"),
+            format!("`{both}` is in `with` and in `without`"),
+            "leave it out of one of the two".to_owned(),
+        );
     }
     if let Some(search) = &spec.highest_rate {
         check_search(spec, search, &at, problems);

@@ -30,7 +30,7 @@ const RUNNING: u32 = 0;
 const FAILED: u32 = 0x1_0000;
 
 impl End {
-    pub(super) const fn code(self) -> u32 {
+    pub(in crate::traffic) const fn code(self) -> u32 {
         match self {
             Self::Stopped => 1,
             Self::Limit => 2,
@@ -67,7 +67,9 @@ pub(in crate::traffic) struct Counter {
     pub(in crate::traffic) out_of_order: AtomicU64,
     /// The bits of an `f64`: seconds.
     pub(in crate::traffic) jitter: AtomicU64,
-    pub(super) end: AtomicU32,
+    /// Of a UDP receiver at a rate: bursts, datagrams in them, the longest.
+    pub(in crate::traffic) bursts: [AtomicU64; 3],
+    pub(in crate::traffic) end: AtomicU32,
 }
 
 /// What all threads of a load share. Read-mostly: the budgets are touched only where there is a limit.
@@ -79,10 +81,12 @@ pub(in crate::traffic) struct Control {
     pub(in crate::traffic) measuring: AtomicBool,
     /// Whether the path couldn't do UDP_SEGMENT.
     pub(in crate::traffic) uncut: AtomicBool,
+    /// Whether the kernel copied what was to go without a copy.
+    pub(in crate::traffic) copied: AtomicBool,
     pub(in crate::traffic) limited: bool,
     pub(in crate::traffic) send_budget: AtomicI64,
     pub(super) receive_budget: AtomicI64,
-    pub(super) wake: Arc<Event>,
+    pub(in crate::traffic) wake: Arc<Event>,
 }
 
 impl Control {

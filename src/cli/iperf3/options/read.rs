@@ -10,9 +10,10 @@ use crate::{
         output::{number::RateUnit, view::Side},
         wire::{
             ErrorCode, Transport,
-            parameters::{LENGTH_LIMIT, STREAMS_LIMIT},
+            parameters::{LENGTH_LIMIT, MANY_STREAMS_LIMIT, STREAMS_LIMIT},
         },
     },
+    scenario::{Technique, TechniqueSet},
 };
 use std::time::Duration;
 
@@ -122,6 +123,9 @@ options! {
     Mptcp "mptcp" 'm' Nothing Both;
     DontFragment "dont-fragment" _ Nothing Client;
     Gsro "gsro" _ Nothing Client;
+    Fast "fast" _ Nothing Client;
+    With "with" _ Value Client;
+    Without "without" _ Value Client;
     Username "username" _ Value Client;
     PublicKey "rsa-public-key-path" _ Value Client;
     PrivateKey "rsa-private-key-path" _ Value Server;
@@ -130,6 +134,18 @@ options! {
     Pkcs1 "use-pkcs1-padding" _ Nothing Both;
     Debug "debug" 'd' MayTake Both;
     Help "help" 'h' Nothing Both;
+}
+
+/// Names of techniques between commas.
+fn techniques(text: &str) -> Result<TechniqueSet, Mistake> {
+    let known = Technique::ALL.map(Technique::name).join(", ");
+    text.split(',')
+        .map(|name| {
+            name.trim()
+                .parse::<Technique>()
+                .map_err(|error| Mistake::Usage(format!("{error}; there are {known}")))
+        })
+        .collect()
 }
 
 fn refuse<T>(code: i32) -> Result<T, Mistake> {
@@ -262,7 +278,7 @@ impl Options {
             Id::Bytes => self.end_by(End::Bytes(number(size(value))?))?,
             Id::Blocks => self.end_by(End::Blocks(number(size(value))?))?,
             Id::Length => self.length = Some(number(size(value))?),
-            Id::Parallel => self.parallel = within(atoi(value), 1..=STREAMS_LIMIT, 6)?,
+            Id::Parallel => self.parallel = within(atoi(value), 1..=MANY_STREAMS_LIMIT, 6)?,
             Id::Reverse | Id::Bidir => {
                 self.reverse |= id == Id::Reverse;
                 self.bidirectional |= id == Id::Bidir;
@@ -337,6 +353,9 @@ impl Options {
             Id::Mptcp => self.mptcp = true,
             Id::DontFragment => self.dont_fragment = true,
             Id::Gsro => self.gsro = true,
+            Id::Fast => self.fast = true,
+            Id::With => self.with = techniques(value)?,
+            Id::Without => self.without = techniques(value)?,
             Id::Username => self.username = text(),
             Id::PublicKey => self.public_key = text(),
             Id::PrivateKey => self.private_key = text(),
@@ -369,6 +388,9 @@ impl Options {
                 (_, Some(length)) => within(length, 1..=LENGTH_LIMIT, 7),
                 (_, None) => Ok(0),
             }?;
+            if self.transport != Transport::Tcp {
+                within(self.parallel, 1..=STREAMS_LIMIT, 6)?;
+            }
             if found.iter().any(|(id, _)| *id == Id::ReceiveTimeout) && !self.reverse && !self.bidirectional {
                 return refuse(32);
             }

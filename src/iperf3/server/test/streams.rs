@@ -10,11 +10,12 @@ use crate::{
         wire::{ErrorCode, Parameters, Transport, server::Input},
     },
     measure::Direction,
-    sys::event::Event,
+    sys::{descriptors, event::Event},
     traffic::stream::Role,
 };
 use socket2::Socket;
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -66,6 +67,11 @@ impl Run {
             self.in_line = Some(Instant::now());
             self.accepted(parameters);
             return Ok(());
+        }
+        if let Err(error) = descriptors::reserve(parameters.total_streams()) {
+            tracing::warn!(peer = %self.test.peer, "refused a test of {} streams: {error}", parameters.total_streams());
+            let error = io::Error::from_raw_os_error(libc::EMFILE);
+            return Err(ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error));
         }
         // On a listener of our own, options can be set where they take part in the handshake.
         if let Some(listener) = &self.test.listener {
