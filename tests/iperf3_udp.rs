@@ -476,7 +476,7 @@ fn a_lost_answer_is_asked_for_again() {
         let receiver = if flow == Flow::Forward { server } else { outcome };
         let counted = receiver.result.streams[0].udp.unwrap();
         assert!(
-            counted.packets > 100 && counted.out_of_order == Some(0),
+            counted.packets > 20 && counted.out_of_order == Some(0),
             "{counted:?}"
         );
     }

@@ -81,6 +81,7 @@ pub(super) fn figure(kind: WorkloadKind<'_>, trial: &Trial, metric: Metric) -> O
                     as f64,
                 Metric::CpuSecondsPerGb => cpu_seconds_per_gb(trial)?,
                 Metric::LossPercent => received.loss_percent()?,
+                Metric::ReorderedPercent => received.reordered_percent()?,
                 Metric::Jitter => received.jitter()? * 1e6,
                 _ => return None,
             }

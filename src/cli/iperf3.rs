@@ -46,6 +46,10 @@ pub fn run(arguments: &Iperf3Args) -> ExitCode {
 
 /// Runs a command line without the program's name.
 pub fn run_arguments(arguments: &[String]) -> ExitCode {
+    // Else standard error is iperf3's alone.
+    if std::env::var_os("ENCAPBENCH_LOG").is_some() {
+        super::run::log_to_stderr();
+    }
     let code = run_with(arguments, &mut io::stdout(), &mut io::stderr());
     ExitCode::from(code)
 }

@@ -202,7 +202,7 @@ pub(super) fn next(metric: Metric) -> &'static str {
             "Look at the CPU's share in softirq, the NIC's tunnel offloads and the retransmissions in the report, and \
              run `encapbench doctor`."
         }
-        Metric::Retransmits | Metric::LossPercent => {
+        Metric::Retransmits | Metric::LossPercent | Metric::ReorderedPercent => {
             "Look for drops at the devices and in the queues, and run `encapbench doctor`."
         }
         Metric::CpuSecondsPerGb => "Look at the NIC's tunnel offloads, and run `encapbench doctor`.",

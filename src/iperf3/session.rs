@@ -325,6 +325,18 @@ impl Session {
         };
         self.used = Some((used, now));
         self.techniques = load.techniques();
+        for (index, stream) in self.streams.iter().enumerate() {
+            if let (Some(burst), Some(heard)) = (load.burst_length(index), load.datagrams(index)) {
+                tracing::info!(
+                    stream = stream_id(index),
+                    peer = %stream.peer,
+                    jitter_us = heard.jitter * 1e6,
+                    mean_burst = burst.mean,
+                    longest_burst = burst.longest,
+                    "datagrams were heard"
+                );
+            }
+        }
         self.bursts = (0..self.streams.len())
             .map(|index| load.burst_length(index))
             .collect();

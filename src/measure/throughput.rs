@@ -254,6 +254,17 @@ impl ThroughputResult {
         (packets > 0).then(|| lost as f64 * 100.0 / packets as f64)
     }
 
+    /// Datagrams that came late or twice, in percent of those sent, over the streams that this end received; `None` where
+    /// there were none.
+    pub fn reordered_percent(&self) -> Option<f64> {
+        let (late, packets) = self
+            .streams
+            .iter()
+            .filter_map(|s| Some((s.udp?.out_of_order?, s.udp?.packets)))
+            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        (packets > 0).then(|| late as f64 * 100.0 / packets as f64)
+    }
+
     /// Jitter in seconds: the mean over all UDP streams; `None` where there are none.
     pub fn jitter(&self) -> Option<f64> {
         let jitters = self.streams.iter().filter_map(|s| Some(s.udp?.jitter));

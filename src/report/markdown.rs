@@ -195,7 +195,10 @@ pub(super) fn write(view: &View) -> String {
     }
     if !view.datagrams.is_empty() {
         out.push_str("## Datagrams\n\n");
-        header(&mut out, &["path", "workload", "lost %:", "jitter us:"]);
+        header(
+            &mut out,
+            &["path", "workload", "lost %:", "reordered %:", "jitter us:"],
+        );
         for line in &view.datagrams {
             row(
                 &mut out,
@@ -203,6 +206,7 @@ pub(super) fn write(view: &View) -> String {
                     esc(&line.path),
                     esc(&line.workload),
                     figure(line.loss.as_ref()),
+                    figure(line.reordered.as_ref()),
                     figure(line.jitter.as_ref()),
                 ],
             );

@@ -81,6 +81,12 @@ fn of_metric(metric: Metric) -> Family {
             1.0,
         ),
         Metric::LossPercent => family("encapbench_loss_ratio", "ratio", "Share of datagrams lost.", 0.01),
+        Metric::ReorderedPercent => family(
+            "encapbench_reordered_ratio",
+            "ratio",
+            "Share of datagrams that came late or twice.",
+            0.01,
+        ),
         Metric::Jitter => family(
             "encapbench_jitter_seconds",
             "seconds",

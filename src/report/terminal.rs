@@ -431,19 +431,30 @@ fn write_datagrams(page: &mut Page, view: &View) {
     if view.datagrams.is_empty() {
         return;
     }
-    page.heading("Datagrams: lost in percent of those sent, and jitter in us");
+    page.heading("Datagrams: lost, and late or twice, in percent of those sent, and jitter in us");
     let name = spread_name(
         view.datagrams
             .iter()
-            .flat_map(|line| line.loss.iter().chain(&line.jitter)),
+            .flat_map(|line| line.loss.iter().chain(&line.reordered).chain(&line.jitter)),
     );
-    let mut table = page.table(&["path", "workload", "lost %", name, "jitter us", name]);
+    let mut table = page.table(&[
+        "path",
+        "workload",
+        "lost %",
+        name,
+        "reordered %",
+        name,
+        "jitter us",
+        name,
+    ]);
     for line in &view.datagrams {
         table.add_row([
             line.path.clone(),
             line.workload.clone(),
             text(line.loss.as_ref()),
             spread(line.loss.as_ref(), name),
+            text(line.reordered.as_ref()),
+            spread(line.reordered.as_ref(), name),
             text(line.jitter.as_ref()),
             spread(line.jitter.as_ref(), name),
         ]);

@@ -177,6 +177,7 @@ pub(super) struct DatagramLine {
     pub path: String,
     pub workload: String,
     pub loss: Option<Figure>,
+    pub reordered: Option<Figure>,
     pub jitter: Option<Figure>,
 }
 
@@ -375,6 +376,7 @@ impl View {
                             path: plain(&case.path.label()),
                             workload: plain(&workload.name),
                             loss: index.figure(case, Metric::LossPercent),
+                            reordered: index.figure(case, Metric::ReorderedPercent),
                             jitter: index.figure(case, Metric::Jitter),
                         }));
                     }

@@ -36,13 +36,15 @@ pub enum Metric {
     LoadThroughput,
     /// Datagrams lost, in percent of those sent.
     LossPercent,
+    /// Datagrams that came late or twice, in percent of those sent.
+    ReorderedPercent,
     /// Smoothed variation of the transit time (RFC 3550), in microseconds.
     Jitter,
 }
 
 impl Metric {
     /// All of them, in the order of `summary.csv`.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Throughput,
         Self::Retransmits,
         Self::CpuSecondsPerGb,
@@ -56,6 +58,7 @@ impl Metric {
         Self::TransactionsPerSecond,
         Self::LoadThroughput,
         Self::LossPercent,
+        Self::ReorderedPercent,
         Self::Jitter,
     ];
 
@@ -75,6 +78,7 @@ impl Metric {
             Self::TransactionsPerSecond => "transactions_per_second",
             Self::LoadThroughput => "load_throughput",
             Self::LossPercent => "loss_percent",
+            Self::ReorderedPercent => "reordered_percent",
             Self::Jitter => "jitter",
         }
     }
@@ -94,7 +98,7 @@ impl Metric {
             | Self::SendLagP99
             | Self::Jitter => "us",
             Self::TransactionsPerSecond => "1/s",
-            Self::LossPercent => "%",
+            Self::LossPercent | Self::ReorderedPercent => "%",
         }
     }
 

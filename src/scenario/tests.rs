@@ -248,7 +248,7 @@ fn senseless_files() {
             "neither kind",
             but(", latency: { kind: tcp-crr, duration: 1s }", ""),
         ),
-        ("streams", but("streams: 1", "streams: 129")),
+        ("streams", but("streams: 1", "streams: 20000")),
         (
             "both ways and turned round",
             but("streams: 1", "reverse: true, bidirectional: true"),

@@ -127,10 +127,11 @@ fn misfit(metric: Metric, kind: WorkloadKind<'_>) -> Option<&'static str> {
         (Metric::SendLagP99, WorkloadKind::Latency(latency)) if latency.rate.is_none() => {
             Some("is that of a probe with a `rate`, and this workload has none")
         }
-        (Metric::LossPercent | Metric::Jitter, WorkloadKind::Throughput(throughput)) => {
-            (throughput.protocol != Protocol::Udp).then_some("is measured of datagrams, and this is TCP")
-        }
-        (Metric::LossPercent | Metric::Jitter, WorkloadKind::Latency(_)) => {
+        (
+            Metric::LossPercent | Metric::ReorderedPercent | Metric::Jitter,
+            WorkloadKind::Throughput(throughput),
+        ) => (throughput.protocol != Protocol::Udp).then_some("is measured of datagrams, and this is TCP"),
+        (Metric::LossPercent | Metric::ReorderedPercent | Metric::Jitter, WorkloadKind::Latency(_)) => {
             Some("is measured of throughput workloads over UDP, and this one measures latency")
         }
         (Metric::Retransmits, WorkloadKind::Throughput(throughput))
@@ -162,7 +163,10 @@ fn gate(
         if *base == rule.path {
             problems.say(&at("relative-to"), "a path compared to itself is always 1", None);
         }
-        if matches!(rule.metric, Metric::Retransmits | Metric::LossPercent) {
+        if matches!(
+            rule.metric,
+            Metric::Retransmits | Metric::LossPercent | Metric::ReorderedPercent
+        ) {
             problems.say(
                 &at("metric"),
                 format!("{} may well be 0, which has no ratio", rule.metric),
@@ -227,7 +231,10 @@ fn check_worsening(
             "make it a gate of its own".to_owned(),
         );
     }
-    if matches!(rule.metric, Metric::Retransmits | Metric::LossPercent) {
+    if matches!(
+        rule.metric,
+        Metric::Retransmits | Metric::LossPercent | Metric::ReorderedPercent
+    ) {
         problems.say(
             &at("metric"),
             format!(
