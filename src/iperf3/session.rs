@@ -142,7 +142,7 @@ pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
         repeating: parameters.repeating_payload,
         limit: parameters.byte_limit(),
         warm_up: !parameters.warm_up().is_zero(),
-        datagrams: (!tcp).then(|| Datagrams {
+        datagrams: (!tcp).then_some(Datagrams {
             width: if parameters.udp_counters_64bit {
                 Width::Wide
             } else {

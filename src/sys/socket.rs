@@ -205,7 +205,7 @@ pub fn completions(socket: impl AsFd) -> Completions {
         let Some(message) = (unsafe { libc::CMSG_FIRSTHDR(&raw const header).as_ref() }) else {
             break;
         };
-        if (message.cmsg_len as usize) < size_of::<libc::cmsghdr>() + size_of::<libc::sock_extended_err>() {
+        if !super::udp::holds::<libc::sock_extended_err>(message) {
             continue;
         }
         // SAFETY: the message is long enough for the sock_extended_err that an error queue's message begins with.

@@ -215,6 +215,13 @@ impl ReceiveBatch {
     }
 }
 
+/// Whether a control message is long enough for a `T`.
+pub(super) fn holds<T>(message: &libc::cmsghdr) -> bool {
+    // SAFETY: it only computes: the length of a control message with so many bytes of data.
+    let least = unsafe { libc::CMSG_LEN(size_of::<T>() as libc::c_uint) };
+    message.cmsg_len >= least as _
+}
+
 /// What the control messages of a message say that recvmmsg has filled in.
 fn told(header: &libc::msghdr) -> Told {
     let mut told = Told::default();
@@ -223,15 +230,14 @@ fn told(header: &libc::msghdr) -> Told {
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: what CMSG_FIRSTHDR and CMSG_NXTHDR return is null or a whole, aligned cmsghdr in the control room.
     while let Some(message) = unsafe { next.as_ref() } {
-        let data = (message.cmsg_len as usize).saturating_sub(size_of::<libc::cmsghdr>());
         match (message.cmsg_level, message.cmsg_type) {
-            (libc::SOL_UDP, libc::UDP_GRO) if data >= size_of::<libc::c_int>() => {
+            (libc::SOL_UDP, libc::UDP_GRO) if holds::<libc::c_int>(message) => {
                 // SAFETY: this control message is UDP_GRO's, of which the data is an int (udp(7)), and is long enough
                 // for it; an unaligned read needs no more.
                 let bytes = unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::c_int>()) };
                 told.segment = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0);
             }
-            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if data >= size_of::<libc::timespec>() => {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if holds::<libc::timespec>(message) => {
                 // SAFETY: the data of this one is a timespec (socket(7)), and it is long enough for it.
                 let time = unsafe { ptr::read_unaligned(libc::CMSG_DATA(message).cast::<libc::timespec>()) };
                 let nanos = |seconds: u64| seconds.saturating_mul(1_000_000_000) + time.tv_nsec as u64;

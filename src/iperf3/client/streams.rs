@@ -69,9 +69,8 @@ impl Run<'_> {
         self.listen();
         let address = self.options.address;
         match self.machine.phase() {
-            Phase::Opening => Ok(()),
-            // It has said why.
-            Phase::Over => Ok(()),
+            // Over: it has said why.
+            Phase::Opening | Phase::Over => Ok(()),
             _ => {
                 // It may be gone already.
                 let _ = self.link.send(&[State::ClientTerminate.byte()]);
