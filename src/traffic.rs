@@ -1,8 +1,8 @@
 //! The data plane, one file a workload, and what they share.
 
-pub mod knock;
 mod bursts;
 mod event_loop;
+pub mod knock;
 pub mod latency;
 pub mod pacer;
 pub mod payload;
