@@ -265,6 +265,14 @@ impl ThroughputResult {
         (packets > 0).then(|| late as f64 * 100.0 / packets as f64)
     }
 
+    /// Datagrams of a burst: the mean over all UDP streams that were held to a rate and that this end received; `None`
+    /// where there are none.
+    pub fn mean_burst(&self) -> Option<f64> {
+        let bursts = self.streams.iter().filter_map(|s| Some(s.udp?.burst?.mean));
+        let (sum, count) = bursts.fold((0.0, 0_u32), |(sum, count), burst| (sum + burst, count + 1));
+        (count > 0).then(|| sum / f64::from(count))
+    }
+
     /// Jitter in seconds: the mean over all UDP streams; `None` where there are none.
     pub fn jitter(&self) -> Option<f64> {
         let jitters = self.streams.iter().filter_map(|s| Some(s.udp?.jitter));

@@ -2,17 +2,17 @@
 
 use super::{Inputs, ReportError, digits, labels::cell, summary_csv::table};
 use crate::{
-    measure::LatencyHistogram,
+    measure::{LatencyHistogram, Techniques},
     run::{Outcome, Trial},
     scenario::{Case, Metric},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A percentile with fewer samples than this expected beyond it says nothing and is left empty.
 const LEAST_BEYOND: f64 = 10.0;
 
 /// The columns.
-const COLUMNS: [&str; 35] = [
+const COLUMNS: [&str; 42] = [
     "block",
     "position",
     "case",
@@ -48,6 +48,13 @@ const COLUMNS: [&str; 35] = [
     "unanswered",
     "load_mb_s",
     "send_lag_p99_us",
+    "loss_percent",
+    "reordered_percent",
+    "jitter_us",
+    "mean_burst",
+    "sent_by",
+    "received_by",
+    "techniques",
 ];
 
 pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
@@ -76,6 +83,25 @@ pub(super) fn quantile_us(histogram: &LatencyHistogram, quantile: f64) -> Option
         .map(|nanos| nanos as f64 / 1000.0)
 }
 
+/// What was in use at any end, and what was refused, marked by `!`.
+fn techniques(ends: &[&Techniques]) -> String {
+    let used: BTreeSet<&str> = ends
+        .iter()
+        .flat_map(|end| &end.in_use)
+        .map(String::as_str)
+        .collect();
+    let refused: BTreeSet<String> = ends
+        .iter()
+        .flat_map(|end| &end.refused)
+        .map(|name| format!("!{name}"))
+        .collect();
+    let all: Vec<&str> = used
+        .into_iter()
+        .chain(refused.iter().map(String::as_str))
+        .collect();
+    cell(&all.join(" "))
+}
+
 fn line(trial: &Trial, case: Option<&Case>) -> [String; COLUMNS.len()] {
     let (outcome, error) = match &trial.outcome {
         Outcome::Measured => ("measured", ""),
@@ -89,6 +115,18 @@ fn line(trial: &Trial, case: Option<&Case>) -> [String; COLUMNS.len()] {
     let share = |value: Option<f64>| value.map_or_else(String::new, digits::csv_ratio);
     let throughput = trial.throughput.as_ref();
     let latency = trial.latency.as_ref();
+    let ends: Vec<&Techniques> = [trial.sender.as_ref(), throughput, trial.load.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|result| &result.techniques)
+        .collect();
+    let way = |of: &dyn Fn(&Techniques) -> &String| {
+        let named = ends.iter().map(|techniques| of(techniques));
+        named
+            .clone()
+            .find(|name| !name.is_empty())
+            .map_or_else(String::new, |name| cell(name))
+    };
     let percentile = |quantile: f64| {
         figure(
             Metric::LatencyP50,
@@ -188,5 +226,25 @@ fn line(trial: &Trial, case: Option<&Case>) -> [String; COLUMNS.len()] {
                 .and_then(|latency| latency.send_lag.as_ref())
                 .and_then(|lag| quantile_us(lag, 0.99)),
         ),
+        figure(
+            Metric::LossPercent,
+            throughput.and_then(crate::measure::ThroughputResult::loss_percent),
+        ),
+        figure(
+            Metric::ReorderedPercent,
+            throughput.and_then(crate::measure::ThroughputResult::reordered_percent),
+        ),
+        figure(
+            Metric::Jitter,
+            throughput
+                .and_then(crate::measure::ThroughputResult::jitter)
+                .map(|seconds| seconds * 1e6),
+        ),
+        throughput
+            .and_then(crate::measure::ThroughputResult::mean_burst)
+            .map_or_else(String::new, |burst| digits::fixed(burst, 2)),
+        way(&|techniques| &techniques.send),
+        way(&|techniques| &techniques.receive),
+        techniques(&ends),
     ]
 }
