@@ -6,8 +6,13 @@ use super::{
     chart::{self, Chart},
     view::{PERCENTILES, View},
 };
-use minijinja::{AutoEscape, Environment, syntax::SyntaxConfig, value::Serde};
+use minijinja::{
+    AutoEscape, Environment, HtmlEscape,
+    syntax::SyntaxConfig,
+    value::{Serde, Value},
+};
 use serde::Serialize;
+use std::fmt::Write as _;
 
 const TEMPLATE: &str = include_str!("html/report.html.j2");
 pub(super) const STYLE: &str = include_str!("html/report.css");
@@ -17,6 +22,7 @@ pub(super) const SCRIPT: &str = include_str!("html/report.js");
 pub(super) fn templates() -> Environment<'static> {
     let mut env = Environment::new();
     env.set_auto_escape_callback(|_| AutoEscape::Html);
+    env.add_filter("ticks", ticks);
     // Fails only on delimiters that clash; these are the usual ones.
     if let Ok(syntax) = SyntaxConfig::builder()
         .trim_blocks(true)
@@ -26,6 +32,27 @@ pub(super) fn templates() -> Environment<'static> {
         env.set_syntax(syntax);
     }
     env
+}
+
+/// Escapes a sentence and sets the names that stand between backticks in it as code.
+fn ticks(text: &str) -> Value {
+    let parts: Vec<&str> = text.split('`').collect();
+    // A name with a backtick of its own: no telling which belong together.
+    if parts.len() % 2 == 0 {
+        return Value::from_safe_string(HtmlEscape(text).to_string());
+    }
+    let mut out = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        let escaped = HtmlEscape(part);
+        let written = if index % 2 == 1 {
+            write!(out, "<code>{escaped}</code>")
+        } else {
+            write!(out, "{escaped}")
+        };
+        // Writing to a String can't fail.
+        let _ = written;
+    }
+    Value::from_safe_string(out)
 }
 
 #[derive(Serialize)]
