@@ -38,7 +38,7 @@ pub(super) fn templates() -> Environment<'static> {
 fn ticks(text: &str) -> Value {
     let parts: Vec<&str> = text.split('`').collect();
     // A name with a backtick of its own: no telling which belong together.
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return Value::from_safe_string(HtmlEscape(text).to_string());
     }
     let mut out = String::new();
