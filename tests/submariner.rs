@@ -361,6 +361,57 @@ fn a_run_proves_each_leg_and_names_what_drops() {
     assert!(report.contains("(pod@\u{200b}east-2/CrossSubnet)"), "{report}");
 }
 
+/// An ordinary user has all that needs no TUN device; what does ends alone, with what to do about it.
+#[test]
+fn an_ordinary_user_needs_a_tun_device_for_cables_of_user_space_only() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    for cable in ["vxlan", "ipsec"] {
+        let text = scenario(cable, PATHS)
+            .replace("rp-filter-of: { west-3: strict }", "")
+            .replace("paths:", "paths:\n  - { name: nodes, from: east-2, to: west-3 }");
+        let file = folder.path().join(format!("{cable}.yaml"));
+        std::fs::write(&file, text).unwrap();
+        let run = folder.path().join(format!("run-{cable}"));
+        let output = finish(
+            support::as_ordinary_user(folder.path())
+                .args([
+                    "run",
+                    "--quiet",
+                    "--only",
+                    "nodes/rr",
+                    "--only",
+                    "worker to worker/rr",
+                    "--out",
+                ])
+                .arg(&run)
+                .arg(&file),
+            Duration::from_mins(1),
+        );
+        if code(output.status) == 3 {
+            skip::skip(format_args!("no user namespaces here: {}", said(&output)));
+            return;
+        }
+        for trial in trials(&run) {
+            let error = trial["outcome"]["error"].as_str();
+            match error {
+                Some(error) => {
+                    assert!(
+                        cable == "ipsec" && trial["case"] == "worker-to-worker--rr",
+                        "{trial}"
+                    );
+                    assert!(
+                        error.contains("/dev/net/tun") && error.contains("run as root"),
+                        "{error}"
+                    );
+                    assert_eq!(code(output.status), 4, "{}", said(&output));
+                }
+                None => assert_eq!(trial["verdict"]["state"], "confirmed", "{cable}: {trial}"),
+            }
+        }
+        assert_eq!(trials(&run).len(), 2, "{}", said(&output));
+    }
+}
+
 /// Tunnels that a coordinator has started: its children.
 fn tunnels_of(coordinator: u32) -> Vec<u32> {
     support::processes(&format!("{PROGRAM} tunnel"))

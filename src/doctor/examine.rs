@@ -49,6 +49,7 @@ struct Ward {
 pub async fn examine<F: Fabric>(fabric: &mut F) -> Result<Examination, ExamineError> {
     let setup = fabric.setup().ok_or(ExamineError::NoSetup)?;
     let mut case = Examination {
+        unseen: setup.left_out.clone(),
         setup,
         ..Examination::default()
     };

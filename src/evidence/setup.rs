@@ -11,6 +11,9 @@ use std::net::Ipv4Addr;
 pub struct Setup {
     /// The clusters.
     pub clusters: Vec<ClusterSetup>,
+    /// What the doctor has no checks for, and leaves alone: each a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl Setup {

@@ -6,14 +6,27 @@ use super::{
     VXLAN_CABLE_VNI, VXLAN_PORT, cable_device,
 };
 use crate::evidence::{BlockSetup, ClusterSetup, NodeSetup, PodSetup, Setup, SubmarinerSetup, TunnelSetup};
-use crate::scenario::{Cable, VxlanMode};
+use crate::scenario::{Cable, Overlay, VxlanMode};
 
 /// The set-up of `topology`.
 pub(super) fn setup(topology: &Topology) -> Setup {
-    let clusters = topology.vxlan_checksum_offload.len();
+    // What Calico does with other encapsulations has no checks.
+    let (known, others): (Vec<_>, Vec<_>) = topology
+        .overlays
+        .iter()
+        .enumerate()
+        .partition(|(_, overlay)| **overlay == Overlay::Vxlan);
     Setup {
-        clusters: (0..clusters)
-            .map(|cluster| cluster_setup(topology, cluster))
+        clusters: known
+            .into_iter()
+            .map(|(cluster, _)| cluster_setup(topology, cluster))
+            .collect(),
+        left_out: others
+            .into_iter()
+            .map(|(cluster, overlay)| {
+                let name = &topology.cluster_names[cluster];
+                format!("cluster {name}: its encapsulation is {overlay}, and the checks are of VXLAN")
+            })
             .collect(),
     }
 }
