@@ -109,6 +109,10 @@ pub struct ObservationRequest {
     pub devices: Vec<(String, DeviceRole)>,
     /// Routes.
     pub routes: Vec<RouteQuery>,
+    /// Whether to look at the devices too that these routes leave by, each in the role that its kind gives it: where
+    /// their names are not known beforehand.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub route_devices: bool,
 }
 
 /// What a worker on a node saw.

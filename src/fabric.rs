@@ -1,9 +1,11 @@
 //! What provides places and launches workers in them.
 
-#[cfg(not(feature = "lab"))]
-pub mod absent;
+mod any;
+pub mod hosts;
 #[cfg(feature = "lab")]
 pub mod lab;
+
+pub use any::AnyFabric;
 
 use crate::{
     evidence::{ObservationRequest, Setup},

@@ -6,6 +6,7 @@
 mod case;
 mod fault;
 mod gates;
+mod hosts;
 mod lab;
 mod locate;
 mod metric;
@@ -26,6 +27,7 @@ mod worse;
 pub use case::{Case, Path};
 pub use fault::Fault;
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
+pub use hosts::{Host, Hosts, Ssh};
 pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Overlay, Subnet};
 pub use metric::Metric;
 pub use nodes::NodeRef;

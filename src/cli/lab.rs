@@ -170,8 +170,12 @@ fn read(file: &Path) -> Result<Scenario, Failure> {
 }
 
 fn build(scenario: &Scenario, place: Option<&Place>) -> Result<RunningLab, Failure> {
+    let lab = lab_of(scenario).ok_or(Failure {
+        code: USAGE,
+        text: format!("the scenario {} has no lab", scenario.name),
+        remedy: Some("name one whose `fabric` is `lab`, such as scenarios/calico-vxlan.yaml"),
+    })?;
     enter_user_namespace().map_err(LabError::from)?;
-    let lab = lab_of(scenario);
     let mut places = places_of_paths(scenario);
     places.extend(pods_everywhere(lab));
     places.extend(place.cloned());

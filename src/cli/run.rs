@@ -3,7 +3,7 @@
 use super::{Exit, Failure, github, progress::Progress, publish::Published, scenario_args::ScenarioArgs};
 use crate::{
     coordinator::{Coordinator, Ended, RunError, wanted_congestion},
-    fabric::{Fabric, FabricError},
+    fabric::{AnyFabric, Fabric, FabricError, hosts::HostsFabric},
     measure::machine,
     run::{CongestionChoice, Event, Folder, Manifest, Recorded, Trial},
     scenario::{self, Plan},
@@ -64,7 +64,7 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         None => args.scenario.plan()?,
     };
     // Before any thread: the kernel refuses a user namespace to a process that has two.
-    let mut fabric = lab(&plan)?;
+    let mut fabric = fabric(&plan)?;
     let mut start = match resumed {
         Some((folder, Recorded { manifest, trials, .. })) => Start {
             plan,
@@ -120,23 +120,30 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     }
 }
 
+/// What provides the plan's places. To be called before any thread starts: a lab may need a user namespace.
+fn fabric(plan: &Plan) -> Result<AnyFabric, Failure> {
+    match &plan.scenario.fabric {
+        scenario::Fabric::Lab(spec) => lab(plan, spec),
+        scenario::Fabric::Hosts(spec) => Ok(AnyFabric::Hosts(Box::new(HostsFabric::new(spec, &plan.cases)?))),
+    }
+}
+
 /// The plan's lab, with the rights that it needs.
 #[cfg(feature = "lab")]
-fn lab(plan: &Plan) -> Result<impl Fabric + use<>, Failure> {
+fn lab(plan: &Plan, spec: &scenario::Lab) -> Result<AnyFabric, Failure> {
     use crate::{
         fabric::lab::{LabFabric, enter_user_namespace},
         worker::protocol::chain,
     };
-    let scenario::Fabric::Lab(spec) = &plan.scenario.fabric;
     enter_user_namespace().map_err(|error| FabricError::Unable(chain(&error)))?;
-    Ok(LabFabric::new(&plan.scenario.name, spec, &plan.cases)?)
+    let lab = LabFabric::new(&plan.scenario.name, spec, &plan.cases)?;
+    Ok(AnyFabric::Lab(Box::new(lab)))
 }
 
 /// The plan's lab: this encapbench has none.
 #[cfg(not(feature = "lab"))]
-fn lab(plan: &Plan) -> Result<impl Fabric + use<>, Failure> {
-    let scenario::Fabric::Lab(_) = &plan.scenario.fabric;
-    Err::<crate::fabric::absent::AbsentFabric, _>(Failure::Fabric(FabricError::Unable(
+fn lab(_: &Plan, _: &scenario::Lab) -> Result<AnyFabric, Failure> {
+    Err(Failure::Fabric(FabricError::Unable(
         "this encapbench was built without the lab: build it with `--features lab`".to_owned(),
     )))
 }

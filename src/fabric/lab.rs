@@ -141,10 +141,11 @@ pub fn pods_everywhere(lab: &Lab) -> BTreeSet<Place> {
         .collect()
 }
 
-/// The lab of a scenario.
-pub const fn lab_of(scenario: &Scenario) -> &Lab {
+/// The lab of a scenario, where it has one.
+pub const fn lab_of(scenario: &Scenario) -> Option<&Lab> {
     match &scenario.fabric {
-        Fabric::Lab(lab) => lab,
+        Fabric::Lab(lab) => Some(lab),
+        Fabric::Hosts(_) => None,
     }
 }
 

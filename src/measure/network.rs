@@ -94,6 +94,61 @@ async fn offloads(ethtool: Option<&Connection<Ethtool>>, device: &str) -> Vec<(S
     }
 }
 
+/// Kinds of devices that wrap what they send (IFLA_INFO_KIND).
+const TUNNEL_KINDS: [&str; 17] = [
+    "bareudp",
+    "erspan",
+    "geneve",
+    "gre",
+    "gretap",
+    "gtp",
+    "ip6erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6tnl",
+    "ipip",
+    "sit",
+    "tun",
+    "vti",
+    "vxlan",
+    "wireguard",
+    "xfrm",
+];
+
+/// The devices that `routes` leave by, with the role that each has by its kind. The loopback device has none: what goes
+/// there never leaves the machine. Blocks for about a millisecond.
+///
+/// # Errors
+/// Where netlink can't be used.
+pub fn roles(routes: &[RouteSeen]) -> Result<Vec<(String, DeviceRole)>, NetworkError> {
+    apart(async || {
+        let route = connect()?;
+        let mut roles: Vec<(String, DeviceRole)> = Vec::new();
+        for name in routes.iter().filter_map(|route| route.device.as_ref()) {
+            if roles.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            let link = route
+                .get_link_by_name(name.as_str())
+                .await
+                .map_err(failed(format!("device {name}")))?;
+            match link {
+                Some(link) if !link.is_loopback() => {
+                    let tunnel = link.kind().is_some_and(|kind| TUNNEL_KINDS.contains(&kind));
+                    let role = if tunnel {
+                        DeviceRole::Tunnel
+                    } else {
+                        DeviceRole::Underlay
+                    };
+                    roles.push((name.clone(), role));
+                }
+                _ => {}
+            }
+        }
+        Ok(roles)
+    })
+}
+
 /// Which way the kernel would send packets, as `ip route get` tells, in the order of `queries`. Blocks for about a
 /// millisecond; may be called with and without a tokio runtime.
 ///

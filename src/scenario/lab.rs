@@ -1,6 +1,7 @@
 //! The lab: clusters of network namespaces on this machine.
 
 use super::fault::Fault;
+use super::hosts::Hosts;
 use super::submariner::{RpFilter, Submariner};
 use crate::units::{BitRate, Bytes, Cidr4, Mtu, Span};
 use schemars::JsonSchema;
@@ -13,6 +14,8 @@ use std::{collections::BTreeMap, fmt};
 pub enum Fabric {
     /// Network namespaces of this machine, with the data paths that Calico programs into the kernel.
     Lab(Lab),
+    /// Plain machines, reached over ssh.
+    Hosts(Hosts),
 }
 
 /// A lab's clusters and the NIC that all its nodes have.

@@ -1,6 +1,6 @@
 //! The nodes of a scenario, with where they are.
 
-use super::{Fabric, Scenario};
+use super::{Fabric, Hosts, Lab, Scenario};
 
 /// A node, and where in the fabric it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,20 +16,36 @@ pub struct NodeRef<'a> {
 impl Scenario {
     /// All nodes, in the order of the file.
     pub fn nodes(&self) -> impl Iterator<Item = NodeRef<'_>> {
-        let Fabric::Lab(lab) = &self.fabric;
-        lab.clusters.iter().enumerate().flat_map(|(cluster, spec)| {
-            spec.subnets.iter().enumerate().flat_map(move |(subnet, spec)| {
-                spec.nodes.iter().map(move |name| NodeRef {
-                    name,
-                    cluster,
-                    subnet,
-                })
-            })
-        })
+        let nodes: Vec<NodeRef<'_>> = match &self.fabric {
+            Fabric::Lab(lab) => of_lab(lab).collect(),
+            Fabric::Hosts(hosts) => of_hosts(hosts).collect(),
+        };
+        nodes.into_iter()
     }
 
     /// The node of that name.
     pub fn node(&self, name: &str) -> Option<NodeRef<'_>> {
         self.nodes().find(|node| node.name == name)
     }
+}
+
+fn of_lab(lab: &Lab) -> impl Iterator<Item = NodeRef<'_>> {
+    lab.clusters.iter().enumerate().flat_map(|(cluster, spec)| {
+        spec.subnets.iter().enumerate().flat_map(move |(subnet, spec)| {
+            spec.nodes.iter().map(move |name| NodeRef {
+                name,
+                cluster,
+                subnet,
+            })
+        })
+    })
+}
+
+/// What subnets they are in is not said: they count as one.
+fn of_hosts(hosts: &Hosts) -> impl Iterator<Item = NodeRef<'_>> {
+    hosts.nodes.iter().map(|host| NodeRef {
+        name: &host.name,
+        cluster: 0,
+        subnet: 0,
+    })
 }

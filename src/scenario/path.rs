@@ -85,6 +85,13 @@ impl From<Cable> for Encapsulation {
     }
 }
 
+impl Encapsulation {
+    /// Whether packets are wrapped in anything.
+    pub const fn is_tunnel(self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
 impl fmt::Display for Encapsulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -113,4 +120,7 @@ pub struct PathSpec {
     /// none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vxlan_mode: Option<VxlanMode>,
+    /// What packets of this path are wrapped in, where the fabric does not know: between hosts. Plain if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encapsulation: Option<Encapsulation>,
 }

@@ -203,11 +203,16 @@ pub(super) fn expected(scenario: &Scenario, spec: &PathSpec) -> Encapsulation {
     if let Some(crossing) = crossing(scenario, spec) {
         return crossing.cable.into();
     }
-    let Fabric::Lab(lab) = &scenario.fabric;
-    let overlay = to
-        .and_then(|node| lab.clusters.get(node.cluster))
-        .map(|cluster| cluster.calico.encapsulation)
-        .unwrap_or_default();
+    if let Some(said) = spec.encapsulation {
+        return said;
+    }
+    let overlay = match &scenario.fabric {
+        Fabric::Lab(lab) => to
+            .and_then(|node| lab.clusters.get(node.cluster))
+            .map(|cluster| cluster.calico.encapsulation),
+        Fabric::Hosts(_) => None,
+    }
+    .unwrap_or_default();
     match spec.vxlan_mode {
         _ if !pod || spec.from.node() == spec.to.node() => Encapsulation::None,
         // WireGuard takes whatever goes between the nodes' pods.
@@ -221,7 +226,9 @@ pub(super) fn expected(scenario: &Scenario, spec: &PathSpec) -> Encapsulation {
 /// The way of a path between pods of two clusters; `None` where it stays within one, nothing joins the clusters, or
 /// its ends are nodes, which reach each other without Submariner.
 pub(super) fn crossing(scenario: &Scenario, spec: &PathSpec) -> Option<Crossing> {
-    let Fabric::Lab(lab) = &scenario.fabric;
+    let Fabric::Lab(lab) = &scenario.fabric else {
+        return None;
+    };
     let (from, to) = (scenario.node(spec.from.node())?, scenario.node(spec.to.node())?);
     let mode = spec.vxlan_mode?;
     if from.cluster == to.cluster {

@@ -4,6 +4,7 @@
 mod cases;
 mod faults;
 mod gates;
+mod hosts;
 mod lab;
 
 use super::{
@@ -25,6 +26,7 @@ pub fn validate(scenario: &Scenario) -> Vec<Problem> {
         );
     }
     lab::check(scenario, &mut problems);
+    hosts::check(scenario, &mut problems);
     cases::check(scenario, &mut problems);
     gates::check(scenario, &mut problems);
     problems.0

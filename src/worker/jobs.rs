@@ -150,10 +150,20 @@ fn probe_all(targets: &[ProbeTarget], token: u64, stop: &Stop) -> Vec<ProbeSeen>
 
 /// Looks at devices, routes and CPU. What can't be seen is left out of the answer; the verdict says what is missing.
 fn observe(request: &ObservationRequest) -> Result<Snapshot, String> {
+    let routes = network::routes(&request.routes).map_err(text)?;
+    let mut devices = request.devices.clone();
+    if request.route_devices {
+        let found = network::roles(&routes).map_err(text)?;
+        devices.extend(
+            found
+                .into_iter()
+                .filter(|(name, _)| !request.devices.iter().any(|(known, _)| known == name)),
+        );
+    }
     let seen = Observation {
         node: String::new(),
-        devices: network::devices(&request.devices).map_err(text)?,
-        routes: network::routes(&request.routes).map_err(text)?,
+        devices: network::devices(&devices).map_err(text)?,
+        routes,
     };
     let reading = machine_cpu().map_err(text)?;
     Ok(Snapshot { seen, cpu: reading })

@@ -91,6 +91,7 @@ impl LabFabric {
                 source,
                 input_device,
             }],
+            ..ObservationRequest::default()
         };
         Ok((Place::Node(from.node().to_owned()), request))
     }
@@ -169,6 +170,7 @@ impl LabFabric {
             ObservationRequest {
                 devices: devices.map(|(name, role)| (name.to_owned(), role)).to_vec(),
                 routes,
+                ..ObservationRequest::default()
             }
         };
         Ok(nodes(path, crossing)

@@ -92,6 +92,7 @@ pub(super) fn facts(inputs: &Inputs<'_>) -> Vec<Fact> {
                 );
             }
         }
+        Fabric::Hosts(hosts) => fact("hosts", hosts.nodes.len().to_string()),
     }
     fact(
         "congestion control",

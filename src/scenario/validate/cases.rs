@@ -42,6 +42,17 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
     for (key, place) in [("from", &spec.from), ("to", &spec.to)] {
         known &= problems.known(&at(key), "node", "nodes", place.node(), &nodes);
     }
+    if let Fabric::Hosts(hosts) = &scenario.fabric {
+        if !super::hosts::path(scenario, hosts, spec, at, problems) {
+            return;
+        }
+    } else if spec.encapsulation.is_some() {
+        problems.say(
+            &at("encapsulation"),
+            "`encapsulation` is said of paths between hosts; here the fabric knows it",
+            "leave it out".to_owned(),
+        );
+    }
     let pod = [&spec.from, &spec.to].into_iter().find(|place| place.is_pod());
     match (pod, spec.vxlan_mode) {
         (Some(pod), None) => problems.say(
@@ -103,7 +114,9 @@ fn between_clusters(
     at: &impl Fn(&'static str) -> [Step; 3],
     problems: &mut Problems,
 ) {
-    let Fabric::Lab(lab) = &scenario.fabric;
+    let Fabric::Lab(lab) = &scenario.fabric else {
+        return;
+    };
     let (from, to) = (&spec.from, &spec.to);
     if !from.is_pod() && !to.is_pod() {
         return;

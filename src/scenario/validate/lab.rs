@@ -20,7 +20,9 @@ const RESERVED: [(&str, &str); 4] = [
 const LEAST_INSIDE: u16 = 576;
 
 pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
-    let Fabric::Lab(lab) = &scenario.fabric;
+    let Fabric::Lab(lab) = &scenario.fabric else {
+        return;
+    };
     let root: [Step; 2] = ["fabric".into(), "lab".into()];
     nic(&lab.nic, &extend(&root, &["nic".into()]), problems);
     let clusters = extend(&root, &["clusters".into()]);
