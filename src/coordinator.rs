@@ -3,6 +3,7 @@
 //! It emits [`Event`]s and appends to the run folder; it prints nothing.
 
 mod link;
+mod pairs;
 mod search;
 mod trial;
 
@@ -22,7 +23,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 /// How long looking at a node, or a probe of congestion control, may take.
 const GLANCE: Duration = Duration::from_secs(10);
@@ -247,6 +248,7 @@ impl<F: Fabric> Coordinator<'_, F> {
             search: Vec::new(),
             latency: None,
             load: None,
+            pairs: Vec::new(),
             cpu: Vec::new(),
             hops: Vec::new(),
             evidence: RawEvidence::default(),
@@ -282,16 +284,21 @@ impl<F: Fabric> Coordinator<'_, F> {
             .plan
             .cases
             .iter()
-            .flat_map(|case| [&case.path.from, &case.path.to])
+            .flat_map(|case| case.path.places())
             .collect();
-        for place in places {
-            let Ok(link) = workers.get(self.fabric, place).await else {
-                continue;
-            };
-            let job = Job::ProbeCongestion {
-                wanted: wanted.clone(),
-            };
-            if let Ok(JobResult::Congestion(able)) = link.ask(job, GLANCE).await {
+        // One that can't be started shows in its trials.
+        let _ = workers.start_all(self.fabric, &places).await;
+        let asked: Vec<_> = places
+            .iter()
+            .filter_map(|place| workers.running(place).ok())
+            .map(|link| {
+                link.start(Job::ProbeCongestion {
+                    wanted: wanted.clone(),
+                })
+            })
+            .collect();
+        for answer in asked {
+            if let Ok(JobResult::Congestion(able)) = answer.done(GLANCE).await {
                 usable.retain(|name| able.contains(name));
             }
         }
@@ -315,12 +322,6 @@ async fn interrupted(interrupt: &mut watch::Receiver<bool>) {
 pub(crate) struct Workers(HashMap<Place, Link>);
 
 impl Workers {
-    /// A place's worker, started if there is none that lives.
-    async fn get<F: Fabric>(&mut self, fabric: &mut F, place: &Place) -> Result<&Link, trial::TrialError> {
-        self.start(fabric, place).await?;
-        self.running(place)
-    }
-
     /// Makes sure that a place has a worker that lives.
     async fn start<F: Fabric>(&mut self, fabric: &mut F, place: &Place) -> Result<(), trial::TrialError> {
         if self.0.get(place).is_some_and(Link::is_alive) {
@@ -330,6 +331,43 @@ impl Workers {
         let link = Link::greet(&place.to_string(), transport).await?;
         self.0.insert(place.clone(), link);
         Ok(())
+    }
+
+    /// The same of many places: they are launched one after the other, and greeted together. All are tried, whatever
+    /// becomes of the others; the first error is returned.
+    async fn start_all<F: Fabric>(
+        &mut self,
+        fabric: &mut F,
+        places: &BTreeSet<&Place>,
+    ) -> Result<(), trial::TrialError> {
+        let mut greetings = JoinSet::new();
+        let mut first = Ok(());
+        for place in places {
+            if self.0.get(*place).is_some_and(Link::is_alive) {
+                continue;
+            }
+            match fabric.launch(place).await {
+                Ok(transport) => {
+                    let place = Place::clone(place);
+                    greetings.spawn(async move {
+                        let link = Link::greet(&place.to_string(), transport).await;
+                        (place, link)
+                    });
+                }
+                Err(error) => first = first.and(Err(error.into())),
+            }
+        }
+        while let Some(greeted) = greetings.join_next().await {
+            match greeted {
+                Ok((place, Ok(link))) => {
+                    self.0.insert(place, link);
+                }
+                Ok((_, Err(error))) => first = first.and(Err(error.into())),
+                // A task of ours that panicked; its place has no worker, which the trial finds.
+                Err(error) => tracing::warn!("a greeting broke off: {error}"),
+            }
+        }
+        first
     }
 
     /// A worker that was started.

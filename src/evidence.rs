@@ -161,6 +161,9 @@ pub struct RawEvidence {
     /// Bytes that the trial's own sockets carried from `before` to `after`, both directions, warm-up included.
     #[serde(default)]
     pub payload_bytes: u64,
+    /// The same of each pair, in the path's order, where several were loaded at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pair_payload_bytes: Vec<u64>,
     /// Those of them that went from the path's end to its beginning.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub back_bytes: u64,

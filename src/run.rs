@@ -14,4 +14,4 @@ pub use folder::{Folder, FolderError, LOCK, MANIFEST, Recorded, TRIALS, read, wr
 pub use hlog::{LogError, LogInterval, log_intervals, write_log};
 pub use manifest::{CongestionChoice, Manifest, ManifestError};
 pub use schema::{json_schema_of, manifest_json_schema, trial_json_schema};
-pub use trial::{BusyCore, HopCpu, Outcome, Trial};
+pub use trial::{BusyCore, HopCpu, Outcome, PairResult, Trial};

@@ -105,6 +105,7 @@ fn trial(block: u32, case: &str, bytes: u64) -> Trial {
         latency: None,
         load: None,
         search: Vec::new(),
+        pairs: Vec::new(),
         cpu: Vec::new(),
         hops: Vec::new(),
         evidence: RawEvidence::default(),

@@ -60,6 +60,21 @@ fn cpu_seconds_per_gb(trial: &Trial) -> Option<f64> {
     Some(trial.cpu.iter().map(|machine| machine.cpu.busy()).sum::<f64>() / gigabytes)
 }
 
+/// Bytes a second of each of several pairs; `None` where there are not several, or one's is not known.
+fn pair_rates(trial: &Trial) -> Option<Vec<f64>> {
+    if trial.pairs.len() < 2 {
+        return None;
+    }
+    trial.pairs.iter().map(|pair| pair.bytes_per_second).collect()
+}
+
+/// Jain's fairness index: the square of the sum over n times the sum of the squares; `None` where nobody got anything.
+fn fairness(rates: &[f64]) -> Option<f64> {
+    let sum: f64 = rates.iter().sum();
+    let squares: f64 = rates.iter().map(|rate| rate * rate).sum();
+    (squares > 0.0).then(|| sum * sum / (rates.len() as f64 * squares))
+}
+
 fn latency_of(metric: Metric, latency: &LatencyHistogram) -> Option<f64> {
     if metric == Metric::LatencyMax {
         return latency.max().map(microseconds);
@@ -83,6 +98,8 @@ pub(super) fn figure(kind: WorkloadKind<'_>, trial: &Trial, metric: Metric) -> O
                 Metric::LossPercent => received.loss_percent()?,
                 Metric::ReorderedPercent => received.reordered_percent()?,
                 Metric::Jitter => received.jitter()? * 1e6,
+                Metric::Fairness => fairness(&pair_rates(trial)?)?,
+                Metric::SlowestPair => pair_rates(trial)?.into_iter().reduce(f64::min)? / 1e6,
                 _ => return None,
             }
         }

@@ -24,6 +24,9 @@ const SHOWN_SEED: u64 = 0;
 /// How many blocks' orders are shown.
 const SHOWN_BLOCKS: u32 = 3;
 
+/// How many pairs of a path are shown.
+const SHOWN_PAIRS: usize = 20;
+
 /// Shows the plan.
 pub(super) fn run(args: &PlanArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let seed = args.scenario.seed;
@@ -47,10 +50,23 @@ fn show(plan: &Plan, seed_given: bool, out: &mut dyn Write) -> io::Result<()> {
         [
             path.name.clone(),
             format!("{} -> {}", path.from, path.to),
-            expectation(path).to_owned(),
+            match path.together_with.len() {
+                0 => expectation(path).to_owned(),
+                more => format!("{}; {} pairs at once", expectation(path), more + 1),
+            },
         ]
     });
     table("Paths", rows, out)?;
+    for path in paths.iter().filter(|path| !path.together_with.is_empty()) {
+        let rows = path
+            .pairs()
+            .take(SHOWN_PAIRS)
+            .map(|pair| [pair.from.to_string(), format!("-> {}", pair.to), String::new()]);
+        table(&format!("Pairs of {}, loaded at once", path.name), rows, out)?;
+        if let Some(more @ 1..) = path.pairs().count().checked_sub(SHOWN_PAIRS) {
+            writeln!(out, "  and {more} more")?;
+        }
+    }
     let planned = |workload: &&Workload| plan.cases.iter().any(|case| case.workload.name == workload.name);
     let rows = plan
         .scenario

@@ -86,7 +86,9 @@ fn said(last: &str) -> String {
     }
 }
 
-type Jobs = Arc<Mutex<Option<HashMap<u64, mpsc::UnboundedSender<Message>>>>>;
+/// A message, and when it came.
+type Arrival = (Instant, Message);
+type Jobs = Arc<Mutex<Option<HashMap<u64, mpsc::UnboundedSender<Arrival>>>>>;
 
 /// A worker, reached through its stdio. Dropping it ends the worker.
 pub struct Link {
@@ -269,7 +271,7 @@ impl Drop for Link {
 pub struct JobHandle<'a> {
     link: &'a Link,
     id: u64,
-    messages: mpsc::UnboundedReceiver<Message>,
+    messages: mpsc::UnboundedReceiver<Arrival>,
     ended: bool,
 }
 
@@ -280,19 +282,19 @@ impl JobHandle<'_> {
     /// Where the job fails first, the worker goes, or `limit` passes.
     pub async fn listening(&mut self, limit: Duration) -> Result<u16, LinkError> {
         match self.next("listening server", limit).await? {
-            Message::Listening { port, .. } => Ok(port),
-            other => Err(self.unexpected(&other)),
+            (_, Message::Listening { port, .. }) => Ok(port),
+            (_, other) => Err(self.unexpected(&other)),
         }
     }
 
-    /// Waits until the job's traffic flows.
+    /// Waits until the job's traffic flows; when the worker's word of it came.
     ///
     /// # Errors
     /// As [`Self::listening`].
-    pub async fn running(&mut self, limit: Duration) -> Result<(), LinkError> {
+    pub async fn running(&mut self, limit: Duration) -> Result<Instant, LinkError> {
         match self.next("traffic", limit).await? {
-            Message::Running { .. } => Ok(()),
-            other => Err(self.unexpected(&other)),
+            (came, Message::Running { .. }) => Ok(came),
+            (_, other) => Err(self.unexpected(&other)),
         }
     }
 
@@ -303,7 +305,7 @@ impl JobHandle<'_> {
     pub async fn done(mut self, limit: Duration) -> Result<JobResult, LinkError> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Message::Done { result, .. } = self.next_until("result", deadline, limit).await? {
+            if let (_, Message::Done { result, .. }) = self.next_until("result", deadline, limit).await? {
                 return Ok(*result);
             }
         }
@@ -321,7 +323,7 @@ impl JobHandle<'_> {
         }
     }
 
-    async fn next(&mut self, what: &'static str, limit: Duration) -> Result<Message, LinkError> {
+    async fn next(&mut self, what: &'static str, limit: Duration) -> Result<Arrival, LinkError> {
         self.next_until(what, Instant::now() + limit, limit).await
     }
 
@@ -330,7 +332,7 @@ impl JobHandle<'_> {
         what: &'static str,
         deadline: Instant,
         limit: Duration,
-    ) -> Result<Message, LinkError> {
+    ) -> Result<Arrival, LinkError> {
         let place = || self.link.place.clone();
         match timeout_at(deadline, self.messages.recv()).await {
             Err(_) => Err(LinkError::Late {
@@ -342,16 +344,16 @@ impl JobHandle<'_> {
                 self.ended = true;
                 Err(self.link.gone())
             }
-            Ok(Some(Message::Failed { error, .. })) => {
+            Ok(Some((_, Message::Failed { error, .. }))) => {
                 self.ended = true;
                 Err(LinkError::Job {
                     place: place(),
                     error,
                 })
             }
-            Ok(Some(message)) => {
-                self.ended |= matches!(message, Message::Done { .. });
-                Ok(message)
+            Ok(Some(arrival)) => {
+                self.ended |= matches!(arrival.1, Message::Done { .. });
+                Ok(arrival)
             }
         }
     }
@@ -412,7 +414,7 @@ async fn deliver(lines: &mut BufReader<Box<dyn AsyncRead + Send + Unpin>>, jobs:
             && let Some(job) = jobs.get(&id)
         {
             // One whom nobody waits for any more is of no interest.
-            let _ = job.send(message);
+            let _ = job.send((Instant::now(), message));
         }
     }
 }

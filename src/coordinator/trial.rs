@@ -18,7 +18,7 @@ use crate::{
 use std::{net::IpAddr, time::Duration};
 
 /// How long setting up a connection, or ending one, may take on top of what is measured.
-const GRACE: Duration = Duration::from_secs(15);
+pub(super) const GRACE: Duration = Duration::from_secs(15);
 /// How often throughput is sampled.
 const SAMPLE_INTERVAL: Span = Span::from_millis(100);
 
@@ -53,16 +53,19 @@ pub(super) enum TrialError {
     /// A worker was needed that was not started.
     #[error("no worker runs in {0}")]
     NotStarted(String),
+    /// What several pairs measured can't be put together.
+    #[error("the pairs' latencies can't be put together: {0}")]
+    Merge(crate::measure::HistogramError),
     /// The case has no workload.
     #[error("workload {0} measures nothing")]
     NoWorkload(String),
 }
 
 /// One end of a trial.
-struct End<'a> {
-    link: &'a Link,
-    address: IpAddr,
-    place: &'a Place,
+pub(super) struct End<'a> {
+    pub(super) link: &'a Link,
+    pub(super) address: IpAddr,
+    pub(super) place: &'a Place,
 }
 
 /// Measures a case into `trial`.
@@ -73,6 +76,9 @@ pub(super) async fn measure<F: Fabric>(
     congestion: Option<&str>,
     trial: &mut Trial,
 ) -> Result<(), TrialError> {
+    if !case.path.together_with.is_empty() {
+        return super::pairs::measure(fabric, workers, case, congestion, trial).await;
+    }
     let watched = fabric.observe(&case.path)?;
     for place in [&case.path.from, &case.path.to]
         .into_iter()
@@ -169,16 +175,20 @@ pub(super) async fn measure<F: Fabric>(
 }
 
 /// Looks at all nodes of the path at once.
-async fn glance(
+pub(super) async fn glance(
     workers: &Workers,
     watched: &[(Place, crate::evidence::ObservationRequest)],
 ) -> Result<Vec<Snapshot>, TrialError> {
     let mut snapshots = Vec::with_capacity(watched.len());
+    let mut asked = Vec::with_capacity(watched.len());
     for (place, request) in watched {
         let job = Job::Observe {
             request: request.clone(),
         };
-        match workers.running(place)?.ask(job, GLANCE).await? {
+        asked.push(workers.running(place)?.start(job));
+    }
+    for ((place, _), answer) in watched.iter().zip(asked) {
+        match answer.done(GLANCE).await? {
             JobResult::Observation(snapshot) => {
                 let seen = Observation {
                     node: place.to_string(),
@@ -232,7 +242,7 @@ fn hops(tunnels: &[(String, u32)]) -> Vec<HopCpu> {
 }
 
 /// CPU time of each machine that the watched nodes are on, once a machine.
-fn machines(
+pub(super) fn machines(
     workers: &Workers,
     watched: &[(Place, crate::evidence::ObservationRequest)],
     before: &[Snapshot],
@@ -251,7 +261,7 @@ fn machines(
     machines
 }
 
-fn server_job(server: &End<'_>, name: &str) -> Job {
+pub(super) fn server_job(server: &End<'_>, name: &str) -> Job {
     Job::ServeThroughput {
         address: server.address,
         name: name.to_owned(),
@@ -259,7 +269,7 @@ fn server_job(server: &End<'_>, name: &str) -> Job {
     }
 }
 
-fn client_job(
+pub(super) fn client_job(
     client: &End<'_>,
     server: &End<'_>,
     port: u16,
@@ -278,7 +288,7 @@ fn client_job(
     }
 }
 
-fn as_throughput(end: &End<'_>, result: JobResult) -> Result<ThroughputResult, TrialError> {
+pub(super) fn as_throughput(end: &End<'_>, result: JobResult) -> Result<ThroughputResult, TrialError> {
     match result {
         JobResult::Throughput(result) => Ok(result),
         _ => Err(TrialError::Answer {
@@ -289,7 +299,7 @@ fn as_throughput(end: &End<'_>, result: JobResult) -> Result<ThroughputResult, T
 }
 
 /// How long a throughput test may take before it counts as stuck.
-fn limit(test: &Throughput) -> Duration {
+pub(super) fn limit(test: &Throughput) -> Duration {
     test.duration.get() + test.omit.get() + GRACE
 }
 
@@ -368,6 +378,36 @@ fn bits_per_second(result: &ThroughputResult, bytes: impl Fn(&StreamResult) -> u
         .sum()
 }
 
+pub(super) fn answer_job(answerer: &End<'_>, token: &str) -> Job {
+    Job::ServeLatency {
+        address: answerer.address,
+        token: token.to_owned(),
+    }
+}
+
+pub(super) fn probe_job(
+    prober: &End<'_>,
+    answerer: &End<'_>,
+    port: u16,
+    token: &str,
+    probe: &Latency,
+    congestion: Option<&str>,
+) -> Job {
+    Job::RunLatency {
+        bind: prober.address,
+        address: answerer.address,
+        port,
+        token: token.to_owned(),
+        kind: probe.kind,
+        duration: probe.duration,
+        omit: probe.omit,
+        rate: probe.rate,
+        request: probe.request,
+        response: probe.response,
+        congestion: congestion.map(str::to_owned),
+    }
+}
+
 /// Runs a latency test.
 async fn latency(
     prober: &End<'_>,
@@ -375,26 +415,12 @@ async fn latency(
     probe: &Latency,
     congestion: Option<&str>,
 ) -> Result<LatencyResult, TrialError> {
-    let congestion = congestion.map(str::to_owned);
     let token = token();
-    let mut server = answerer.link.start(Job::ServeLatency {
-        address: answerer.address,
-        token: token.clone(),
-    });
+    let mut server = answerer.link.start(answer_job(answerer, &token));
     let port = server.listening(GRACE).await?;
-    let client = prober.link.start(Job::RunLatency {
-        bind: prober.address,
-        address: answerer.address,
-        port,
-        token,
-        kind: probe.kind,
-        duration: probe.duration,
-        omit: probe.omit,
-        rate: probe.rate,
-        request: probe.request,
-        response: probe.response,
-        congestion,
-    });
+    let client = prober
+        .link
+        .start(probe_job(prober, answerer, port, &token, probe, congestion));
     let result = client
         .done(probe.duration.get() + probe.omit.get() + GRACE)
         .await?;
@@ -446,7 +472,7 @@ async fn under_load(
 /// Bytes that a test's sockets carried, warm-up included: of each stream, the end that counted less. What a sender
 /// counted may still lie in its socket when the test ends, or have been dropped before it came to any device.
 /// First those from the client to the server, then those back.
-fn carried(client: &ThroughputResult, server: &ThroughputResult) -> (u64, u64) {
+pub(super) fn carried(client: &ThroughputResult, server: &ThroughputResult) -> (u64, u64) {
     let mut carried = (0, 0);
     for stream in &client.streams {
         let other = server.streams.iter().find(|other| other.id == stream.id);
@@ -473,7 +499,7 @@ fn answers(probe: &Latency, bytes: u64) -> u64 {
 }
 
 /// What the server saw of each data connection, with the sender's TCP_INFO.
-fn stream_connections(
+pub(super) fn stream_connections(
     client: &ThroughputResult,
     server: &ThroughputResult,
     expected_source: IpAddr,
@@ -498,6 +524,6 @@ fn stream_connections(
 }
 
 /// What only the two ends of a test know, so that strangers are told from them.
-fn token() -> String {
+pub(super) fn token() -> String {
     format!("{:032x}", rand::random::<u128>())
 }

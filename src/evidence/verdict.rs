@@ -7,6 +7,7 @@
 //! nothing that contradicts. One contradiction outweighs all doubts.
 
 mod crossing;
+mod together;
 
 pub use crossing::{Leg, legs, nodes};
 
@@ -213,6 +214,7 @@ fn counters(
 pub fn judge_path(path: &Path, seen: &RawEvidence) -> Verdict {
     match &path.crossing {
         Some(crossing) => crossing::judge(path, crossing, seen),
+        None if !path.together_with.is_empty() => together::judge_together(path, seen),
         None => judge(path.expected, path.same_node, seen),
     }
 }

@@ -70,10 +70,7 @@ impl HostsFabric {
     /// # Errors
     /// Where a case names a place that is no host.
     pub fn new(spec: &Hosts, cases: &[Case]) -> Result<Self, FabricError> {
-        let needed: BTreeSet<&Place> = cases
-            .iter()
-            .flat_map(|case| [&case.path.from, &case.path.to])
-            .collect();
+        let needed: BTreeSet<&Place> = cases.iter().flat_map(|case| case.path.places()).collect();
         let mut targets = BTreeMap::new();
         for place in needed {
             let host = spec

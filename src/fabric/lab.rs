@@ -111,17 +111,18 @@ pub fn places_of_paths(scenario: &Scenario) -> BTreeSet<Place> {
         .paths
         .iter()
         .flat_map(|path| {
-            [&path.from, &path.to].map(|place| match (place, path.vxlan_mode) {
-                (PlaceRef::Node(node), _) => Some(Place::Node(node.clone())),
-                (PlaceRef::Pod { pod, node }, Some(mode)) => Some(Place::Pod {
-                    pod: pod.clone(),
-                    node: node.clone(),
-                    mode,
-                }),
-                (PlaceRef::Pod { .. }, None) => None,
-            })
+            path.pairs()
+                .flat_map(move |(from, to)| [(path, from), (path, to)])
         })
-        .flatten()
+        .filter_map(|(path, place)| match (place, path.vxlan_mode) {
+            (PlaceRef::Node(node), _) => Some(Place::Node(node.clone())),
+            (PlaceRef::Pod { pod, node }, Some(mode)) => Some(Place::Pod {
+                pod: pod.clone(),
+                node: node.clone(),
+                mode,
+            }),
+            (PlaceRef::Pod { .. }, None) => None,
+        })
         .collect()
 }
 

@@ -205,6 +205,9 @@ pub(super) fn next(metric: Metric) -> &'static str {
         Metric::Retransmits | Metric::LossPercent | Metric::ReorderedPercent => {
             "Look for drops at the devices and in the queues, and run `encapbench doctor`."
         }
+        Metric::Fairness | Metric::SlowestPair => {
+            "Look at the pairs in the report: which are slow, and what they share (a node, a rack, an uplink)."
+        }
         Metric::CpuSecondsPerGb => "Look at the NIC's tunnel offloads, and run `encapbench doctor`.",
         _ => {
             "Look at the latency's distribution and the send lag in the report, and at other load on the nodes."

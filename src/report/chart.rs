@@ -76,6 +76,10 @@ pub(super) fn draw_all(inputs: &Inputs<'_>, view: &View) -> Vec<Chart> {
             heat_map::draw(inputs, matrix, look)
         });
     }
+    for table in &view.pairs {
+        let name = format!("{}-{}", table.path, table.workload);
+        add("pairs", Some(&name), &|look| heat_map::draw_pairs(table, look));
+    }
     for table in &view.latency {
         add("latency", Some(&table.key), &|look| {
             percentiles::draw(inputs, table, look)

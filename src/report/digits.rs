@@ -35,7 +35,7 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
 pub(super) fn csv(metric: Metric, value: f64) -> String {
     let decimals = match metric {
         Metric::Retransmits | Metric::TransactionsPerSecond => 1,
-        Metric::CpuSecondsPerGb | Metric::LossPercent | Metric::ReorderedPercent => 4,
+        Metric::CpuSecondsPerGb | Metric::LossPercent | Metric::ReorderedPercent | Metric::Fairness => 4,
         _ => 2,
     };
     fixed(value, decimals)

@@ -160,6 +160,7 @@ pub(super) fn cases(scenario: &Scenario) -> Vec<Case> {
                     same_subnet: true,
                     crossing: None,
                     user_space: None,
+                    together_with: Vec::new(),
                 },
                 workload: workload.clone(),
                 load,
@@ -266,6 +267,7 @@ fn evidence(case: &Case, payload: u64, dice: &mut Dice) -> (RawEvidence, Verdict
         }],
         payload_bytes: payload,
         back_bytes: 0,
+        pair_payload_bytes: Vec::new(),
         noise_bytes: None,
         unseen: Vec::new(),
     };
@@ -438,6 +440,7 @@ fn trial(case: &Case, block: u32, position: u32, dice: &mut Dice) -> Trial {
         latency,
         load,
         hops: Vec::new(),
+        pairs: Vec::new(),
         cpu: vec![MachineCpu {
             machine: "3f0c".to_owned(),
             seconds: 2.0,

@@ -193,6 +193,33 @@ pub(super) fn write(view: &View) -> String {
             let _ = writeln!(out, "{} is bound by the generator.\n", esc(&line.path));
         }
     }
+    for pairs in &view.pairs {
+        let _ = writeln!(
+            out,
+            "## {} pairs at once: {}, {}\n\nTogether {} MB/s, the slowest {} MB/s; Jain's fairness {} (1: all alike). They \
+             began within {}.\n",
+            pairs.lines.len(),
+            esc(&pairs.path),
+            esc(&pairs.workload),
+            figure(pairs.together.as_ref()),
+            figure(pairs.slowest.as_ref()),
+            figure(pairs.fairness.as_ref()),
+            pairs.apart
+        );
+        header(&mut out, &["from", "to", "MB/s:", "of an even share:"]);
+        for line in &pairs.lines {
+            row(
+                &mut out,
+                &[
+                    esc(&line.from),
+                    esc(&line.to),
+                    figure(line.throughput.as_ref()),
+                    line.of_even.clone().unwrap_or_default(),
+                ],
+            );
+        }
+        out.push('\n');
+    }
     if !view.datagrams.is_empty() {
         out.push_str("## Datagrams\n\n");
         header(

@@ -87,6 +87,18 @@ fn of_metric(metric: Metric) -> Family {
             "Share of datagrams that came late or twice.",
             0.01,
         ),
+        Metric::Fairness => family(
+            "encapbench_fairness_ratio",
+            "ratio",
+            "Jain's fairness index of pairs that were loaded at once.",
+            1.0,
+        ),
+        Metric::SlowestPair => family(
+            "encapbench_slowest_pair_bytes_per_second",
+            "bytes_per_second",
+            "Bytes a second of the slowest of the pairs that were loaded at once.",
+            1e6,
+        ),
         Metric::Jitter => family(
             "encapbench_jitter_seconds",
             "seconds",

@@ -179,6 +179,7 @@ pub(super) fn write(view: &View, width: usize, colour: bool) -> String {
     for table in &view.latency {
         write_latency(&mut page, table);
     }
+    write_pairs(&mut page, view);
     write_datagrams(&mut page, view);
     write_cost(&mut page, view);
     write_explanations(&mut page, view);
@@ -460,6 +461,44 @@ fn write_datagrams(page: &mut Page, view: &View) {
         ]);
     }
     page.finish(table, &[0, 1]);
+}
+
+/// The slowest pairs of each case; the HTML report has all.
+const PAIRS_SHOWN: usize = 10;
+
+fn write_pairs(page: &mut Page, view: &View) {
+    for pairs in &view.pairs {
+        page.heading(&format!(
+            "{} pairs at once, {} of {}: MB/s of each",
+            pairs.lines.len(),
+            pairs.workload,
+            pairs.path
+        ));
+        page.note(&format!(
+            "Together {} MB/s, the slowest {} MB/s; Jain's fairness {} (1: all alike). They began within {}.",
+            text(pairs.together.as_ref()),
+            text(pairs.slowest.as_ref()),
+            text(pairs.fairness.as_ref()),
+            pairs.apart
+        ));
+        let name = spread_name(pairs.lines.iter().filter_map(|line| line.throughput.as_ref()));
+        let mut table = page.table(&["from", "to", "MB/s", name, "of an even share"]);
+        for line in pairs.lines.iter().take(PAIRS_SHOWN) {
+            table.add_row([
+                line.from.clone(),
+                line.to.clone(),
+                text(line.throughput.as_ref()),
+                spread(line.throughput.as_ref(), name),
+                line.of_even.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
+            ]);
+        }
+        page.finish(table, &[0, 1]);
+        if let Some(more @ 1..) = pairs.lines.len().checked_sub(PAIRS_SHOWN) {
+            page.note(&format!(
+                "{more} faster pairs are not shown; report.html has them."
+            ));
+        }
+    }
 }
 
 fn write_gates(page: &mut Page, view: &View) {

@@ -4,10 +4,12 @@
 mod environment;
 mod evidence;
 mod legs;
+mod pairs;
 
 pub(super) use environment::Fact;
 pub(super) use evidence::PathEvidence;
 pub(super) use legs::{LegLine, SourceLine};
+pub(super) use pairs::PairTable;
 
 use super::{Inputs, digits, labels::plain};
 use crate::{
@@ -218,6 +220,8 @@ pub(super) struct View {
     pub explanations: Vec<ExplanationLine>,
     pub cost: Vec<CostLine>,
     pub datagrams: Vec<DatagramLine>,
+    /// Cases whose pairs were loaded at once.
+    pub pairs: Vec<PairTable>,
     pub gates: Vec<GateLine>,
     pub gate_state: Option<String>,
     pub warnings: Vec<String>,
@@ -413,6 +417,7 @@ impl View {
             explanations: explanations(inputs),
             cost,
             datagrams,
+            pairs: pairs::tables(inputs, &index),
             gates: inputs
                 .gates
                 .verdicts

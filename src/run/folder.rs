@@ -453,6 +453,7 @@ mod tests {
             search: Vec::new(),
             latency: None,
             load: None,
+            pairs: Vec::new(),
             cpu: vec![],
             hops: vec![],
             evidence: RawEvidence::default(),

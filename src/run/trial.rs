@@ -3,6 +3,7 @@
 use crate::{
     evidence::{EvidenceState, RawEvidence, Verdict},
     measure::{LatencyResult, MachineCpu, SearchStep, ThroughputResult},
+    scenario::Place,
 };
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -30,6 +31,34 @@ pub struct HopCpu {
     pub node: String,
     /// User and system time in seconds.
     pub seconds: f64,
+}
+
+/// What one of several pairs measured that were loaded at once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PairResult {
+    /// The place that sent.
+    pub from: Place,
+    /// The place that received.
+    pub to: Place,
+    /// When its traffic began to flow, in seconds after that of the first pair, as the coordinator heard of it.
+    #[serde(default)]
+    pub began: f64,
+    /// Bytes a second that its receiver read, warm-up excluded; of a throughput trial, or of the load under a latency
+    /// trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
+    /// Segments sent again, warm-up excluded, where the sender can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retransmits: Option<u64>,
+    /// Datagrams lost in percent of those sent; only of UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_percent: Option<f64>,
+    /// The median round trip in microseconds; of a latency trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_p50: Option<f64>,
+    /// 99 % of round trips were shorter, in microseconds; of a latency trial with samples enough (1000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_p99: Option<f64>,
 }
 
 /// One measured run of one case.
@@ -64,6 +93,10 @@ pub struct Trial {
     /// The load that ran meanwhile, as its receiver measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<ThroughputResult>,
+    /// Of each pair, in the path's order, where several were loaded at once. `throughput`, `sender`, `latency` and `load`
+    /// are of all pairs then: the streams of the n-th pair (from 0) have 1000 n added to their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<PairResult>,
     /// CPU time of the machines involved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpu: Vec<MachineCpu>,

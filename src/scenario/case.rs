@@ -30,9 +30,22 @@ pub struct Path {
     /// program's. Known once the fabric is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_space: Option<String>,
+    /// Further pairs that are loaded at the same time, each a path of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together_with: Vec<Self>,
 }
 
 impl Path {
+    /// All pairs that are loaded at once, each as a path: this one first, and mostly alone.
+    pub fn pairs(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.together_with)
+    }
+
+    /// The places that workers of this path run in; one may come more than once.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.pairs().flat_map(|pair| [&pair.from, &pair.to])
+    }
+
     /// The path's name as people read it: it says where packets were wrapped in user space.
     pub fn label(&self) -> String {
         self.marked(&self.name)

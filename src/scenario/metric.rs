@@ -40,11 +40,16 @@ pub enum Metric {
     ReorderedPercent,
     /// Smoothed variation of the transit time (RFC 3550), in microseconds.
     Jitter,
+    /// Jain's fairness index of the throughput of pairs that were loaded at once (Jain, Chiu, Hawe 1984): 1 where all
+    /// got the same, 1/n where one of n got everything.
+    Fairness,
+    /// MB/s of the slowest of the pairs that were loaded at once.
+    SlowestPair,
 }
 
 impl Metric {
     /// All of them, in the order of `summary.csv`.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Throughput,
         Self::Retransmits,
         Self::CpuSecondsPerGb,
@@ -60,6 +65,8 @@ impl Metric {
         Self::LossPercent,
         Self::ReorderedPercent,
         Self::Jitter,
+        Self::Fairness,
+        Self::SlowestPair,
     ];
 
     /// Its name in files.
@@ -80,13 +87,16 @@ impl Metric {
             Self::LossPercent => "loss_percent",
             Self::ReorderedPercent => "reordered_percent",
             Self::Jitter => "jitter",
+            Self::Fairness => "fairness",
+            Self::SlowestPair => "slowest_pair",
         }
     }
 
     /// Its unit, as `summary.csv` has it.
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Throughput | Self::LoadThroughput => "MB/s",
+            Self::Throughput | Self::LoadThroughput | Self::SlowestPair => "MB/s",
+            Self::Fairness => "1",
             Self::Retransmits => "segments",
             Self::CpuSecondsPerGb => "s/GB",
             Self::LatencyP50
@@ -106,7 +116,11 @@ impl Metric {
     pub const fn more_is_better(self) -> bool {
         matches!(
             self,
-            Self::Throughput | Self::TransactionsPerSecond | Self::LoadThroughput
+            Self::Throughput
+                | Self::TransactionsPerSecond
+                | Self::LoadThroughput
+                | Self::Fairness
+                | Self::SlowestPair
         )
     }
 

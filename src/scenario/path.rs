@@ -106,6 +106,16 @@ impl fmt::Display for Encapsulation {
     }
 }
 
+/// A pair of places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PairSpec {
+    /// The place that sends.
+    pub from: PlaceRef,
+    /// The place that receives.
+    pub to: PlaceRef,
+}
+
 /// A path of a scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -123,4 +133,27 @@ pub struct PathSpec {
     /// What packets of this path are wrapped in, where the fabric does not know: between hosts. Plain if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encapsulation: Option<Encapsulation>,
+    /// Further pairs of places that are loaded at the same time as `from` and `to`, each with a workload of its own: they
+    /// begin together, and results are of each pair and of all. A place may be in several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together_with: Vec<PairSpec>,
+}
+
+impl PathSpec {
+    /// All pairs, that of the path itself first.
+    pub fn pairs(&self) -> impl Iterator<Item = (&PlaceRef, &PlaceRef)> {
+        let more = self.together_with.iter().map(|pair| (&pair.from, &pair.to));
+        std::iter::once((&self.from, &self.to)).chain(more)
+    }
+
+    /// A path of one of the pairs alone.
+    pub(super) fn alone(&self, pair: &PairSpec) -> Self {
+        Self {
+            name: format!("{} to {}", pair.from, pair.to),
+            from: pair.from.clone(),
+            to: pair.to.clone(),
+            together_with: Vec::new(),
+            ..self.clone()
+        }
+    }
 }

@@ -283,6 +283,11 @@ fn path(scenario: &Scenario, spec: &PathSpec) -> Option<Path> {
         same_subnet: (from.cluster, from.subnet) == (to.cluster, to.subnet),
         crossing: crossing(scenario, spec),
         user_space: None,
+        together_with: spec
+            .together_with
+            .iter()
+            .map(|pair| path(scenario, &spec.alone(pair)))
+            .collect::<Option<_>>()?,
     })
 }
 

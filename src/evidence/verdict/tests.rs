@@ -66,6 +66,7 @@ fn seen(tunnel: f64, underlay: f64, out: &str) -> RawEvidence {
         }],
         payload_bytes: PAYLOAD,
         back_bytes: 0,
+        pair_payload_bytes: Vec::new(),
         noise_bytes: None,
         unseen: Vec::new(),
     }
@@ -339,6 +340,7 @@ fn tiny(payload: u64, tunnel: u64, underlay: u64, out: &str) -> RawEvidence {
         after: vec![node("east-1", tunnel, underlay, out)],
         payload_bytes: payload,
         back_bytes: 0,
+        pair_payload_bytes: Vec::new(),
         ..RawEvidence::default()
     }
 }

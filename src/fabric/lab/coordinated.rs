@@ -35,7 +35,7 @@ impl LabFabric {
     pub fn new(name: &str, lab: &Lab, cases: &[Case]) -> Result<Self, FabricError> {
         let places: BTreeSet<Place> = cases
             .iter()
-            .flat_map(|case| [case.path.from.clone(), case.path.to.clone()])
+            .flat_map(|case| case.path.places().cloned())
             .collect();
         Self::with_places(name, lab, places)
     }

@@ -4,7 +4,10 @@ use super::{
     canvas::{Anchor, Drawing, Ink, Look},
     text,
 };
-use crate::report::{Inputs, view::Matrix};
+use crate::report::{
+    Inputs,
+    view::{Figure, Matrix, PairTable},
+};
 use std::collections::BTreeMap;
 
 /// A bar chart tells fewer paths apart better.
@@ -12,26 +15,86 @@ const LEAST_PATHS: usize = 9;
 /// Places in a row or column that can be told apart.
 const MOST_PLACES: usize = 64;
 
+/// A field: a pair of places with its figure.
+struct Field<'a> {
+    from: String,
+    to: String,
+    /// What its name is in words.
+    name: &'a str,
+    figure: &'a Figure,
+}
+
+/// Over all paths of a workload.
 pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<Drawing> {
     if matrix.lines.len() < LEAST_PATHS {
         return None;
     }
-    let mut ends: BTreeMap<&str, (String, String)> = BTreeMap::new();
-    let (mut rows, mut columns) = (Vec::new(), Vec::new());
-    for case in inputs
+    let ends: BTreeMap<&str, (String, String)> = inputs
         .manifest
         .cases
         .iter()
         .filter(|case| case.workload.name == matrix.key)
-    {
-        let (from, to) = (case.path.from.to_string(), case.path.to.to_string());
-        if !rows.contains(&from) {
-            rows.push(from.clone());
+        .map(|case| {
+            (
+                case.path.name.as_str(),
+                (case.path.from.to_string(), case.path.to.to_string()),
+            )
+        })
+        .collect();
+    let fields: Vec<Field<'_>> = matrix
+        .lines
+        .iter()
+        .filter_map(|line| {
+            let (from, to) = ends.get(line.key.as_str())?;
+            Some(Field {
+                from: from.clone(),
+                to: to.clone(),
+                name: &line.path,
+                figure: line.throughput.as_ref()?,
+            })
+        })
+        .collect();
+    draw_fields(&fields, &format!("{}: {}", matrix.workload, matrix.what), look)
+}
+
+/// Over the pairs of a path that were loaded at once.
+pub(super) fn draw_pairs(table: &PairTable, look: &Look) -> Option<Drawing> {
+    if table.lines.len() < 2 {
+        return None;
+    }
+    let names: Vec<String> = table
+        .lines
+        .iter()
+        .map(|line| format!("{} to {}", line.from, line.to))
+        .collect();
+    let fields: Vec<Field<'_>> = table
+        .lines
+        .iter()
+        .zip(&names)
+        .filter_map(|(line, name)| {
+            Some(Field {
+                from: line.from.clone(),
+                to: line.to.clone(),
+                name,
+                figure: line.throughput.as_ref()?,
+            })
+        })
+        .collect();
+    draw_fields(
+        &fields,
+        &format!("{}: {}, all at once", table.path, table.workload),
+        look,
+    )
+}
+
+fn draw_fields(all: &[Field<'_>], what: &str, look: &Look) -> Option<Drawing> {
+    let (mut rows, mut columns) = (Vec::new(), Vec::new());
+    let mut fields: BTreeMap<(&str, &str), &Field<'_>> = BTreeMap::new();
+    for field in all {
+        if fields.insert((&field.from, &field.to), field).is_none() {
+            rows.push(field.from.clone());
+            columns.push(field.to.clone());
         }
-        if !columns.contains(&to) {
-            columns.push(to.clone());
-        }
-        ends.insert(case.path.name.as_str(), (from, to));
     }
     // Pods of one pool stand together.
     for names in [&mut rows, &mut columns] {
@@ -39,37 +102,22 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
             let (place, pool) = name.rsplit_once('/').unwrap_or((name, ""));
             (pool.to_owned(), place.to_owned())
         });
+        names.dedup();
     }
     if rows.len() > MOST_PLACES || columns.len() > MOST_PLACES {
         return None;
     }
-    let mut fields: BTreeMap<(&str, &str), &crate::report::view::MatrixLine> = BTreeMap::new();
-    for line in &matrix.lines {
-        if let Some((from, to)) = ends.get(line.key.as_str()) {
-            fields.insert((from, to), line);
-        }
-    }
-    let values = || {
-        matrix
-            .lines
-            .iter()
-            .filter_map(|line| line.throughput.as_ref())
-            .map(|figure| figure.value)
-    };
+    let values = || all.iter().map(|field| field.figure.value);
     let (low, high) = (
         values().fold(f64::INFINITY, f64::min),
         values().fold(0.0, f64::max),
     );
-    let slowest = matrix
-        .lines
+    let slowest = all
         .iter()
-        .filter_map(|line| Some((line, line.throughput.as_ref()?)))
-        .min_by(|(_, a), (_, b)| a.value.total_cmp(&b.value))?;
+        .min_by(|a, b| a.figure.value.total_cmp(&b.figure.value))?;
     let shown = format!(
-        "{}: {}. Median throughput in MB/s from the place at the left to the place above; bright is fast, {} to {} \
+        "{what}. Median throughput in MB/s from the place at the left to the place above; bright is fast, {} to {} \
          MB/s; blank: no path or no trial that counts",
-        matrix.workload,
-        matrix.what,
         crate::report::digits::significant(low),
         crate::report::digits::significant(high)
     );
@@ -108,12 +156,10 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
             Anchor::End,
         );
         for (column, to) in columns.iter().enumerate() {
-            let Some(line) = fields.get(&(from.as_str(), to.as_str())) else {
+            let Some(field) = fields.get(&(from.as_str(), to.as_str())) else {
                 continue;
             };
-            let Some(figure) = &line.throughput else {
-                continue;
-            };
+            let figure = field.figure;
             let part = if high > low {
                 (figure.value - low) / (high - low)
             } else {
@@ -124,7 +170,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
                 .rect(x + 1.0, y + 1.0, wide - 2.0, high_field - 2.0, Ink::Ramp(part))
                 .tip(format!(
                     "{}: {} MB/s, {}",
-                    line.path,
+                    field.name,
                     figure.text,
                     figure.spread_in_words()
                 ));
@@ -141,7 +187,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     }
     drawing.description = format!(
         "The slowest pair is {} at {} MB/s; all are in the matrix.",
-        slowest.0.path, slowest.1.text
+        slowest.name, slowest.figure.text
     );
     Some(drawing)
 }

@@ -3,12 +3,17 @@
 use super::{Problems, case_name_fault, empty};
 use crate::scenario::{
     Fabric, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput, Workload,
-    WorkloadKind, plan::expected, problem::Step,
+    WorkloadKind,
+    plan::{crossing, expected},
+    problem::Step,
 };
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The longest that anything is measured.
 const LONGEST: Duration = Duration::from_hours(24);
+/// The most pairs that are loaded at once.
+const MOST_PAIRS: u64 = 2_000;
 /// The longest warm-up.
 const LONGEST_OMIT: Duration = Duration::from_mins(10);
 
@@ -33,10 +38,113 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
 }
 
 fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Problems) {
-    let at = |key: &'static str| [at[0], at[1], key.into()];
+    let path_at = at;
+    let at = |key: &'static str| vec![path_at[0], path_at[1], key.into()];
     if let Some(fault) = case_name_fault(&spec.name) {
         problems.say(&at("name"), format!("a path's name {fault}"), None);
     }
+    let before = problems.0.len();
+    ends(scenario, spec, &at, problems);
+    for (index, pair) in spec.together_with.iter().enumerate() {
+        let at = |key: &'static str| match key {
+            "from" | "to" => vec![
+                path_at[0],
+                path_at[1],
+                "together-with".into(),
+                index.into(),
+                key.into(),
+            ],
+            of_path => at(of_path),
+        };
+        ends(scenario, &spec.alone(pair), &at, problems);
+    }
+    if problems.0.len() == before {
+        together(scenario, spec, path_at, problems);
+    }
+}
+
+/// What holds of the pairs of a path that are loaded at once.
+fn together(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Problems) {
+    let list = [at[0], at[1], "together-with".into()];
+    if spec.together_with.is_empty() {
+        return;
+    }
+    problems.number(
+        &list,
+        "the number of pairs",
+        spec.together_with.len() as u64 + 1,
+        2..=MOST_PAIRS,
+    );
+    if let Some(search) = scenario.workloads.iter().find(|workload| {
+        workload
+            .throughput
+            .as_ref()
+            .is_some_and(|test| test.highest_rate.is_some())
+    }) {
+        problems.say(
+            &list,
+            format!(
+                "the workload `{}` searches a rate, which pairs that are loaded at once can't do",
+                search.name
+            ),
+            "give the search, or the pairs, a scenario of their own".to_owned(),
+        );
+    }
+    let same_node = |from: &PlaceRef, to: &PlaceRef| from.node() == to.node();
+    let mut seen = BTreeSet::from([(spec.from.to_string(), spec.to.to_string())]);
+    for (index, pair) in spec.together_with.iter().enumerate() {
+        let at = [list[0], list[1], list[2], index.into()];
+        let alone = spec.alone(pair);
+        if !seen.insert((pair.from.to_string(), pair.to.to_string())) {
+            problems.say(
+                &at,
+                format!(
+                    "the pair `{}` to `{}` is here for the second time",
+                    pair.from, pair.to
+                ),
+                "for more load between the same places raise `streams` of the workload".to_owned(),
+            );
+        }
+        let expected_alone = expected(scenario, &alone);
+        if crossing(scenario, spec).is_some() || crossing(scenario, &alone).is_some() {
+            problems.say(
+                &at,
+                "pairs of different clusters can't be loaded at once yet: what the gateways carry can't be told apart",
+                "keep all pairs of the path in one cluster".to_owned(),
+            );
+        } else if expected_alone != expected(scenario, spec)
+            || same_node(&pair.from, &pair.to) != same_node(&spec.from, &spec.to)
+        {
+            let words = |spec: &PathSpec| {
+                if same_node(&spec.from, &spec.to) {
+                    "stay on one node".to_owned()
+                } else if expected(scenario, spec).is_tunnel() {
+                    format!("are wrapped in {}", expected(scenario, spec))
+                } else {
+                    "go plain".to_owned()
+                }
+            };
+            problems.say(
+                &at,
+                format!(
+                    "packets of this pair {}, those of the path's first pair {}: the devices' bytes could not be told \
+                     apart",
+                    words(&alone),
+                    words(spec)
+                ),
+                "make it a path of its own".to_owned(),
+            );
+        }
+    }
+}
+
+/// What holds of the two ends of a path, or of one of its pairs. `at` is where the file says a key of it.
+fn ends(
+    scenario: &Scenario,
+    spec: &PathSpec,
+    at: &impl Fn(&'static str) -> Vec<Step>,
+    problems: &mut Problems,
+) {
     let nodes: Vec<&str> = scenario.nodes().map(|node| node.name).collect();
     let mut known = true;
     for (key, place) in [("from", &spec.from), ("to", &spec.to)] {
@@ -88,7 +196,7 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
     }
     let cluster = |place: &PlaceRef| scenario.node(place.node()).map(|node| node.cluster);
     if cluster(&spec.from) != cluster(&spec.to) {
-        between_clusters(scenario, spec, &at, problems);
+        between_clusters(scenario, spec, at, problems);
         return;
     }
     if spec.from.is_pod() && !spec.to.is_pod() && expected(scenario, spec).is_overlay() {
@@ -111,7 +219,7 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
 fn between_clusters(
     scenario: &Scenario,
     spec: &PathSpec,
-    at: &impl Fn(&'static str) -> [Step; 3],
+    at: &impl Fn(&'static str) -> Vec<Step>,
     problems: &mut Problems,
 ) {
     let Fabric::Lab(lab) = &scenario.fabric else {

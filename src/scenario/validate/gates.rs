@@ -134,12 +134,22 @@ fn misfit(metric: Metric, kind: WorkloadKind<'_>) -> Option<&'static str> {
         (Metric::LossPercent | Metric::ReorderedPercent | Metric::Jitter, WorkloadKind::Latency(_)) => {
             Some("is measured of throughput workloads over UDP, and this one measures latency")
         }
+        (Metric::Fairness | Metric::SlowestPair, WorkloadKind::Latency(_)) => {
+            Some("is of the throughput of pairs that are loaded at once, and this workload measures latency")
+        }
         (Metric::Retransmits, WorkloadKind::Throughput(throughput))
             if throughput.protocol == Protocol::Udp =>
         {
             Some("is measured of TCP, and UDP sends nothing again")
         }
-        (Metric::Throughput | Metric::Retransmits | Metric::CpuSecondsPerGb, WorkloadKind::Throughput(_))
+        (
+            Metric::Throughput
+            | Metric::Retransmits
+            | Metric::CpuSecondsPerGb
+            | Metric::Fairness
+            | Metric::SlowestPair,
+            WorkloadKind::Throughput(_),
+        )
         | (_, WorkloadKind::Latency(_)) => None,
         (_, WorkloadKind::Throughput(_)) => {
             Some("is measured of latency workloads, and this one measures throughput")

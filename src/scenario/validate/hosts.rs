@@ -130,7 +130,7 @@ pub(super) fn path(
     scenario: &Scenario,
     hosts: &Hosts,
     spec: &PathSpec,
-    at: impl Fn(&'static str) -> [Step; 3],
+    at: &impl Fn(&'static str) -> Vec<Step>,
     problems: &mut Problems,
 ) -> bool {
     let mut fine = true;
