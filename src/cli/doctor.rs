@@ -117,8 +117,13 @@ fn examine<F: Fabric>(fabric: &mut F) -> Result<Examination, Failure> {
 fn built(file: &Path) -> Result<Examination, Failure> {
     use crate::fabric::lab::{LabFabric, enter_user_namespace, lab_of, places_of_paths, pods_everywhere};
     let scenario = read(file)?;
+    let lab = lab_of(&scenario).ok_or_else(|| {
+        Failure::Usage(format!(
+            "the scenario {} has no lab, and this examines labs",
+            scenario.name
+        ))
+    })?;
     enter_user_namespace().map_err(|error| FabricError::Unable(chain(&error)))?;
-    let lab = lab_of(&scenario);
     let mut places = places_of_paths(&scenario);
     places.extend(pods_everywhere(lab));
     examine(&mut LabFabric::with_places(&scenario.name, lab, places)?)
@@ -177,14 +182,15 @@ fn small_lab() -> machine::Need {
         missing,
         remedy,
     };
-    let lab = match scenario::parse(SMALL_LAB, "the doctor's own lab") {
-        Ok(scenario) => lab_of(&scenario).clone(),
-        Err(error) => {
-            return need(
-                Some(error.to_string()),
-                "report this: the doctor's own lab is no scenario",
-            );
-        }
+    let parsed = scenario::parse(SMALL_LAB, "the doctor's own lab").map_err(|error| error.to_string());
+    let lab = parsed.and_then(|scenario| {
+        lab_of(&scenario)
+            .cloned()
+            .ok_or_else(|| "it has no lab".to_owned())
+    });
+    let lab = match lab {
+        Ok(lab) => lab,
+        Err(error) => return need(Some(error), "report this: the doctor's own lab is no scenario"),
     };
     let built = enter_user_namespace()
         .map_err(LabError::from)

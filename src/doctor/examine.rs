@@ -294,7 +294,7 @@ async fn knock(ward: &Ward, case: &mut Examination) {
         let Place::Node(name) = place else { continue };
         let mut listener = link.start(Job::ListenKnock);
         match listener.running(GLANCE).await {
-            Ok(()) => listeners.push((name.clone(), listener)),
+            Ok(_) => listeners.push((name.clone(), listener)),
             Err(error) => case
                 .unseen
                 .push(format!("frames at the tunnels of {place}: {error}")),
