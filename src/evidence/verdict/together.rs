@@ -79,6 +79,7 @@ mod tests {
                 same_node: false,
                 same_subnet: true,
                 crossing: None,
+                user_space: None,
                 together_with: Vec::new(),
             })
             .collect();

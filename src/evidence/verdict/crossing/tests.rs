@@ -30,6 +30,7 @@ fn path(from: &str, to: &str, mode: VxlanMode) -> Path {
             return_arrival: arrival("east-1", from),
         }),
         user_space: None,
+        together_with: Vec::new(),
     }
 }
 
@@ -118,6 +119,7 @@ fn seen(path: &Path, there: u64, back: u64) -> RawEvidence {
         }],
         payload_bytes: there + back,
         back_bytes: back,
+        pair_payload_bytes: Vec::new(),
         noise_bytes: None,
         unseen: Vec::new(),
     }
