@@ -59,7 +59,7 @@ blocks: { at-least: 1 }
 
 fn lab(cable: &str) -> Lab {
     let scenario = parse(&scenario(cable, PATHS), "two.yaml").unwrap();
-    lab_of(&scenario).clone()
+    lab_of(&scenario).unwrap().clone()
 }
 
 fn place(text: &str) -> Place {
