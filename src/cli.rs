@@ -1,14 +1,18 @@
 //! The command line: one file a subcommand.
 
+#[cfg(feature = "kubernetes")]
+mod cleanup;
 mod compare;
 mod complete;
 mod doctor;
 mod exit;
+mod fabric;
 mod failure;
 mod gate;
 mod github;
 mod history;
 pub mod iperf3;
+mod kubernetes_args;
 #[cfg(feature = "lab")]
 pub mod lab;
 mod plan;
@@ -25,7 +29,7 @@ mod worker;
 pub use exit::Exit;
 pub use failure::Failure;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{
     io::{self, IsTerminal, Write},
     process::ExitCode,
@@ -73,11 +77,14 @@ enum Command {
     /// Build a lab and enter it, or run a command in a place of it
     #[cfg(feature = "lab")]
     Lab(lab::LabArgs),
+    /// Find and remove what crashed runs left in a Kubernetes cluster
+    #[cfg(feature = "kubernetes")]
+    Cleanup(cleanup::CleanupArgs),
     /// iperf3's own command line, client and server
     Iperf3(iperf3::Iperf3Args),
     /// The worker process inside a place (started by a fabric)
     #[command(hide = true)]
-    Worker,
+    Worker(worker::WorkerArgs),
     /// A tunnel in user space, for what the kernel lacks (started by a lab)
     #[cfg(feature = "lab")]
     #[command(hide = true)]
@@ -101,7 +108,12 @@ pub fn main() -> ExitCode {
             .collect();
         return iperf3::run_arguments(&arguments);
     }
-    let cli = match Cli::try_parse() {
+    let mut command = Cli::command();
+    if is_plugin(std::env::args_os().next().as_deref()) {
+        command = command.bin_name("kubectl encapbench");
+    }
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout and are no error.
@@ -126,10 +138,12 @@ pub fn main() -> ExitCode {
         // What a command in the lab returned is returned as it is.
         #[cfg(feature = "lab")]
         Command::Lab(args) => return lab::run(&args, &mut out, &mut io::stderr()).into(),
+        #[cfg(feature = "kubernetes")]
+        Command::Cleanup(args) => cleanup::run(&args, &mut out),
         Command::Iperf3(args) => return iperf3::run(&args),
-        Command::Worker => worker::run(),
         #[cfg(feature = "lab")]
         Command::Tunnel => tunnel::run(),
+        Command::Worker(args) => worker::run(&args),
         Command::Schema(args) => schema::run(&args, &mut out),
         Command::Completions(args) => complete::completions(&args, &mut out),
         Command::Man => complete::man(&mut out),
@@ -142,6 +156,14 @@ pub fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// Whether kubectl has started this as its plugin: it runs `kubectl encapbench` by a program of this name.
+fn is_plugin(program: Option<&std::ffi::OsStr>) -> bool {
+    let name = program
+        .map(std::path::Path::new)
+        .and_then(std::path::Path::file_name);
+    name.is_some_and(|name| name == "kubectl-encapbench")
 }
 
 /// How wide the terminal is, in columns; 100 where it is none.

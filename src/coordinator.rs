@@ -4,6 +4,7 @@
 
 mod link;
 mod pairs;
+mod reach;
 mod search;
 mod trial;
 
@@ -19,6 +20,7 @@ use crate::{
     worker::protocol::{Job, JobResult, chain},
 };
 use jiff::Timestamp;
+use reach::Reached;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
@@ -180,6 +182,7 @@ impl<F: Fabric> Coordinator<'_, F> {
             took: begun.elapsed(),
         });
         let mut workers = Workers::default();
+        let mut reached = Reached::new();
         if self.congestion.is_none() {
             let choice = self.choose_congestion(&mut workers).await;
             if choice.used.as_ref() != choice.wanted.first() {
@@ -216,7 +219,9 @@ impl<F: Fabric> Coordinator<'_, F> {
                 workload: case.workload.name.clone(),
                 estimate: Plan::trial_time(case),
             });
-            let trial = self.trial(block, *position, case, &mut workers).await;
+            let trial = self
+                .trial(block, *position, case, &mut workers, &mut reached)
+                .await;
             self.folder.append(&trial)?;
             let interrupted = trial.outcome == Outcome::Interrupted;
             if matches!(trial.outcome, Outcome::Failed { .. }) {
@@ -233,7 +238,14 @@ impl<F: Fabric> Coordinator<'_, F> {
     }
 
     /// Runs one trial to its end, whatever that is.
-    async fn trial(&mut self, block: u32, position: u32, case: &Case, workers: &mut Workers) -> Trial {
+    async fn trial(
+        &mut self,
+        block: u32,
+        position: u32,
+        case: &Case,
+        workers: &mut Workers,
+        reached: &mut Reached,
+    ) -> Trial {
         let started = Timestamp::now();
         let begun = Instant::now();
         let mut trial = Trial {
@@ -261,8 +273,12 @@ impl<F: Fabric> Coordinator<'_, F> {
         };
         let congestion = self.congestion.as_ref().and_then(|choice| choice.used.clone());
         let mut interrupt = self.interrupt.clone();
+        let measure = async {
+            reach::check(self.fabric, workers, &case.path, reached).await?;
+            trial::measure(self.fabric, workers, case, congestion.as_deref(), &mut trial).await
+        };
         let measured = tokio::select! {
-            measured = trial::measure(self.fabric, workers, case, congestion.as_deref(), &mut trial) => Some(measured),
+            measured = measure => Some(measured),
             () = interrupted(&mut interrupt) => None,
         };
         match measured {

@@ -78,7 +78,8 @@ pub struct RouteQuery {
     /// Where it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
-    /// The device it came in by, for a forwarded packet (`ip route get ... iif`).
+    /// The device it came in by, for a forwarded packet (`ip route get ... iif`). Left out, with a source that is not
+    /// this node's own: the device by which that source is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_device: Option<String>,
 }
@@ -107,6 +108,9 @@ pub struct RouteSeen {
 pub struct ObservationRequest {
     /// Devices, with their roles. One that is not there is left out of the answer.
     pub devices: Vec<(String, DeviceRole)>,
+    /// The node's own address: the device that has it is an underlay too, whatever it is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub underlay_of: Option<IpAddr>,
     /// Routes.
     pub routes: Vec<RouteQuery>,
     /// Whether to look at the devices too that these routes leave by, each in the role that its kind gives it: where

@@ -2,6 +2,8 @@
 
 mod any;
 pub mod hosts;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 #[cfg(feature = "lab")]
 pub mod lab;
 
@@ -79,9 +81,37 @@ pub trait Fabric: Send {
         Vec::new()
     }
 
+    /// What of a path can't be seen here, each a sentence; evidence is unknown then.
+    fn unseen(&self, _path: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether the path leads to another cluster, so that its end must be shown to be reachable before it is measured.
+    fn crosses(&self, _path: &Path) -> bool {
+        false
+    }
+
+    /// Whether others use its nodes meanwhile, so that their traffic must be told from a trial's.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// What a reader of the results should know of it.
     fn describe(&self) -> BTreeMap<String, String>;
 
-    /// Takes the places down.
+    /// Takes the places down, as far as each block has its own.
     fn release(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Takes down whatever is left when a run ends, however it ends. Harmless where nothing was made.
+    ///
+    /// # Errors
+    /// What could not be taken down, and what to do about it.
+    fn finish(&mut self) -> impl Future<Output = Result<(), FabricError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// What stays behind if this process ends now, and what to do about it; `None`: nothing.
+    fn left_behind(&self) -> Option<String> {
+        None
+    }
 }

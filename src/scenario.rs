@@ -7,6 +7,7 @@ mod case;
 mod fault;
 mod gates;
 mod hosts;
+mod kubernetes;
 mod lab;
 mod locate;
 mod metric;
@@ -28,6 +29,11 @@ pub use case::{Case, Path};
 pub use fault::Fault;
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
 pub use hosts::{Host, Hosts, Ssh};
+pub use kubernetes::{
+    CalicoApi, CalicoFacts, ClusterContext, ClusterFacts, Kubernetes, NodeChoice, NodeFacts, Permissions,
+    PoolChoices, PoolFacts, Range, ResolveError, Resolved, ResolvedNode, ResolvedPool, Resources,
+    TaintEffect, Toleration, resolve,
+};
 pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Overlay, Subnet};
 pub use metric::Metric;
 pub use nodes::NodeRef;

@@ -5,6 +5,8 @@
 mod jobs;
 mod process;
 pub mod protocol;
+mod standby;
 mod throughput;
 
 pub use process::{WorkerError, run};
+pub use standby::stand_by;

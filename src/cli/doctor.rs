@@ -144,7 +144,7 @@ fn built(file: &Path) -> Result<Examination, Failure> {
 
 #[cfg(not(feature = "lab"))]
 fn attached(_: &str) -> Result<Examination, Failure> {
-    let mut absent = None::<crate::fabric::absent::AbsentFabric>;
+    let mut absent = None::<crate::fabric::AnyFabric>;
     match &mut absent {
         Some(fabric) => examine(fabric),
         None => Err(Failure::Fabric(FabricError::Unable(
@@ -182,15 +182,17 @@ fn small_lab() -> machine::Need {
         missing,
         remedy,
     };
-    let parsed = scenario::parse(SMALL_LAB, "the doctor's own lab").map_err(|error| error.to_string());
-    let lab = parsed.and_then(|scenario| {
-        lab_of(&scenario)
+    let lab = match scenario::parse(SMALL_LAB, "the doctor's own lab") {
+        Ok(scenario) => lab_of(&scenario)
             .cloned()
-            .ok_or_else(|| "it has no lab".to_owned())
-    });
+            .ok_or_else(|| "it has no lab".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
     let lab = match lab {
         Ok(lab) => lab,
-        Err(error) => return need(Some(error), "report this: the doctor's own lab is no scenario"),
+        Err(error) => {
+            return need(Some(error), "report this: the doctor's own lab is no scenario");
+        }
     };
     let built = enter_user_namespace()
         .map_err(LabError::from)

@@ -2,7 +2,8 @@
 
 use super::{Exit, Failure, scenario_args::ScenarioArgs};
 use crate::scenario::{
-    Case, Encapsulation, Latency, LatencyKind, Path, Plan, Protocol, Throughput, Workload, WorkloadKind,
+    Case, Encapsulation, Fabric, Latency, LatencyKind, Path, Plan, Protocol, Throughput, Workload,
+    WorkloadKind,
 };
 use clap::Args;
 use std::{
@@ -66,6 +67,14 @@ fn show(plan: &Plan, seed_given: bool, out: &mut dyn Write) -> io::Result<()> {
         if let Some(more @ 1..) = path.pairs().count().checked_sub(SHOWN_PAIRS) {
             writeln!(out, "  and {more} more")?;
         }
+    }
+    if let Fabric::Kubernetes(spec) = &plan.scenario.fabric
+        && spec.resolved.is_none()
+    {
+        writeln!(
+            out,
+            "  which nodes and subnets these are, the cluster decides: `encapbench run --dry-run` reads it"
+        )?;
     }
     let planned = |workload: &&Workload| plan.cases.iter().any(|case| case.workload.name == workload.name);
     let rows = plan
@@ -175,6 +184,7 @@ fn expectation(path: &Path) -> &'static str {
         (Encapsulation::Ipip, _, false) => "ipip: between subnets",
         (Encapsulation::Wireguard, _, true) => "wireguard: within a subnet",
         (Encapsulation::Wireguard, _, false) => "wireguard: between subnets",
+        (Encapsulation::Unknown, ..) => "between clusters: whatever joins them",
         (Encapsulation::SubmarinerVxlan, ..) => "between clusters: Submariner, vxlan cable",
         (Encapsulation::SubmarinerWireguard, ..) => "between clusters: Submariner, wireguard cable",
         (Encapsulation::SubmarinerIpsec, ..) => "between clusters: Submariner, ipsec cable",

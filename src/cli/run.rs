@@ -1,12 +1,20 @@
 //! `encapbench run`: run a scenario, record it, report it, judge its gates.
 
-use super::{Exit, Failure, github, progress::Progress, publish::Published, scenario_args::ScenarioArgs};
+use super::{
+    Exit, Failure,
+    fabric::{self, Opened, Source},
+    github,
+    kubernetes_args::KubernetesArgs,
+    progress::Progress,
+    publish::Published,
+    scenario_args::ScenarioArgs,
+};
 use crate::{
     coordinator::{Coordinator, Ended, RunError, wanted_congestion},
-    fabric::{AnyFabric, Fabric, FabricError, hosts::HostsFabric},
+    fabric::Fabric,
     measure::machine,
     run::{CongestionChoice, Event, Folder, Manifest, Recorded, Trial},
-    scenario::{self, Plan},
+    scenario::Plan,
 };
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
@@ -15,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tokio::{
-    runtime,
+    runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -42,6 +50,8 @@ pub(super) struct RunArgs {
     /// Show no progress, only warnings and the result
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
 }
 
 /// What a run starts from: new, or cut off before.
@@ -56,15 +66,22 @@ struct Start {
 pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     log_to_stderr();
     let resumed = args.resume.as_deref().map(Folder::resume).transpose()?;
-    let plan = match &resumed {
+    let source = match &resumed {
         Some((_, recorded)) => {
             refuse_other_machine(&recorded.manifest)?;
-            recorded.manifest.plan()
+            Source::Earlier(Box::new(recorded.manifest.plan()))
         }
-        None => args.scenario.plan()?,
+        None => Source::File(&args.scenario),
     };
-    // Before any thread: the kernel refuses a user namespace to a process that has two.
-    let mut fabric = fabric(&plan)?;
+    let Opened {
+        plan,
+        mut fabric,
+        runtime,
+    } = fabric::open(source, &args.kubernetes)?;
+    if args.kubernetes.dry_run {
+        out.write_all(fabric::objects(&fabric)?.as_bytes())?;
+        return Ok(Exit::Success);
+    }
     let mut start = match resumed {
         Some((folder, Recorded { manifest, trials, .. })) => Start {
             plan,
@@ -79,7 +96,8 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         // Progress that can't be shown is no reason not to run.
         let _ = writeln!(std::io::stderr(), "run folder: {}", path.display());
     }
-    let ended = drive(&mut fabric, &mut start, args.quiet);
+    let ended = drive(&runtime, &mut fabric, &mut start, args.quiet);
+    runtime.shutdown_background();
     // Whatever happened: what was measured is reported.
     let Start { folder, .. } = start;
     let published = Published::read(&path)?;
@@ -118,34 +136,6 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         }
         _ => Ok(exit),
     }
-}
-
-/// What provides the plan's places. To be called before any thread starts: a lab may need a user namespace.
-fn fabric(plan: &Plan) -> Result<AnyFabric, Failure> {
-    match &plan.scenario.fabric {
-        scenario::Fabric::Lab(spec) => lab(plan, spec),
-        scenario::Fabric::Hosts(spec) => Ok(AnyFabric::Hosts(Box::new(HostsFabric::new(spec, &plan.cases)?))),
-    }
-}
-
-/// The plan's lab, with the rights that it needs.
-#[cfg(feature = "lab")]
-fn lab(plan: &Plan, spec: &scenario::Lab) -> Result<AnyFabric, Failure> {
-    use crate::{
-        fabric::lab::{LabFabric, enter_user_namespace},
-        worker::protocol::chain,
-    };
-    enter_user_namespace().map_err(|error| FabricError::Unable(chain(&error)))?;
-    let lab = LabFabric::new(&plan.scenario.name, spec, &plan.cases)?;
-    Ok(AnyFabric::Lab(Box::new(lab)))
-}
-
-/// The plan's lab: this encapbench has none.
-#[cfg(not(feature = "lab"))]
-fn lab(_: &Plan, _: &scenario::Lab) -> Result<AnyFabric, Failure> {
-    Err(Failure::Fabric(FabricError::Unable(
-        "this encapbench was built without the lab: build it with `--features lab`".to_owned(),
-    )))
 }
 
 /// Makes the run folder of a new run.
@@ -209,21 +199,21 @@ fn refuse_other_machine(manifest: &Manifest) -> Result<(), Failure> {
 }
 
 /// Runs the coordinator until it is done or the user interrupts.
-fn drive<F: Fabric>(fabric: &mut F, start: &mut Start, quiet: bool) -> Result<Ended, Failure> {
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Machine(format!("failed to start the coordinator's runtime: {error}")))?;
+fn drive<F: Fabric>(
+    runtime: &Runtime,
+    fabric: &mut F,
+    start: &mut Start,
+    quiet: bool,
+) -> Result<Ended, Failure> {
     let mut progress = Progress::new(&start.plan.cases, quiet);
     let mut on_event = |event: Event| progress.show(&event);
     let known = start.manifest.congestion.used.is_some() && !start.before.is_empty();
     let congestion = known.then(|| start.manifest.congestion.clone());
-    let ended = runtime.block_on(async {
-        let interrupt = interrupts()
+    runtime.block_on(async {
+        let interrupt = interrupts(fabric.left_behind())
             .map_err(|error| Failure::Machine(format!("failed to listen for signals: {error}")))?;
         let mut coordinator = Coordinator {
-            fabric,
+            fabric: &mut *fabric,
             plan: &start.plan,
             folder: &mut start.folder,
             trials: std::mem::take(&mut start.before),
@@ -231,18 +221,19 @@ fn drive<F: Fabric>(fabric: &mut F, start: &mut Start, quiet: bool) -> Result<En
             interrupt,
             on_event: &mut on_event,
         };
-        coordinator
-            .run(&mut start.manifest)
-            .await
-            .map_err(|error: RunError| Failure::from(error))
-    });
-    runtime.shutdown_background();
-    ended
+        let ended = coordinator.run(&mut start.manifest).await;
+        drop(coordinator);
+        // Whatever happened, nothing stays behind.
+        let finished = fabric.finish().await;
+        let ended = ended.map_err(|error: RunError| Failure::from(error))?;
+        finished?;
+        Ok(ended)
+    })
 }
 
 /// Ctrl-C, SIGTERM and SIGHUP: the first ends the trial, saves and reports; the second ends at once, and the kernel
-/// takes the places back.
-fn interrupts() -> std::io::Result<watch::Receiver<bool>> {
+/// takes the places back; `left` is what it can't.
+fn interrupts(left: Option<String>) -> std::io::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     let mut signals = [
         signal(SignalKind::interrupt())?,
@@ -258,6 +249,10 @@ fn interrupts() -> std::io::Result<watch::Receiver<bool>> {
                 _ = hangup.recv() => {}
             }
             if *sender.borrow() {
+                if let Some(left) = &left {
+                    // There is nowhere left to say that this failed.
+                    let _ = writeln!(std::io::stderr(), "encapbench: {left}");
+                }
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
             // Nobody listening means that the run has ended.

@@ -68,6 +68,14 @@ impl ScenarioArgs {
     /// # Errors
     /// As [`Self::scenario`], and where an override does not fit.
     pub fn plan(&self) -> Result<Plan, Failure> {
+        self.plan_of(self.scenario()?)
+    }
+
+    /// The plan of any scenario with the overrides.
+    ///
+    /// # Errors
+    /// Where an override does not fit.
+    pub fn plan_of(&self, mut scenario: Scenario) -> Result<Plan, Failure> {
         let overrides = Overrides {
             blocks: self.blocks,
             duration: self.duration,
@@ -77,7 +85,6 @@ impl ScenarioArgs {
         let plan = |scenario: &Scenario| {
             Plan::new(scenario, &overrides, seed).map_err(|error| Failure::Usage(error.to_string()))
         };
-        let mut scenario = self.scenario()?;
         let planned = plan(&scenario)?;
         let Some(budget) = self.budget else {
             return Ok(planned);

@@ -1,28 +1,38 @@
-//! Whichever fabric a scenario names: one type over all of them, since the trait's futures have no common one.
+//! Any fabric that this encapbench was built with, as one type.
 
+#[cfg(feature = "kubernetes")]
+use super::kubernetes::KubernetesFabric;
+#[cfg(feature = "lab")]
+use super::lab::LabFabric;
 use super::{Fabric, FabricError, Transport, hosts::HostsFabric};
 use crate::{
-    evidence::ObservationRequest,
+    evidence::{ObservationRequest, Setup},
     scenario::{Path, Place},
 };
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// One of the fabrics.
+/// A fabric of some kind.
+#[derive(Debug)]
 pub enum AnyFabric {
     /// Namespaces of this machine.
     #[cfg(feature = "lab")]
-    Lab(Box<super::lab::LabFabric>),
+    Lab(Box<LabFabric>),
+    /// Kubernetes clusters.
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Box<KubernetesFabric>),
     /// Machines reached over ssh.
     Hosts(Box<HostsFabric>),
 }
 
-/// The same call on whichever it is.
+/// The same on whichever fabric it is.
 macro_rules! each {
-    ($self:ident, $fabric:ident => $call:expr) => {
-        match $self {
+    ($any:expr, $fabric:ident => $does:expr) => {
+        match $any {
             #[cfg(feature = "lab")]
-            Self::Lab($fabric) => $call,
-            Self::Hosts($fabric) => $call,
+            AnyFabric::Lab($fabric) => $does,
+            #[cfg(feature = "kubernetes")]
+            AnyFabric::Kubernetes($fabric) => $does,
+            AnyFabric::Hosts($fabric) => $does,
         }
     };
 }
@@ -44,11 +54,43 @@ impl Fabric for AnyFabric {
         each!(self, fabric => fabric.observe(path))
     }
 
+    fn setup(&self) -> Option<Setup> {
+        each!(self, fabric => fabric.setup())
+    }
+
+    fn user_space(&self, path: &Path) -> Option<String> {
+        each!(self, fabric => fabric.user_space(path))
+    }
+
+    fn tunnels(&self, path: &Path) -> Vec<(String, u32)> {
+        each!(self, fabric => fabric.tunnels(path))
+    }
+
+    fn unseen(&self, path: &Path) -> Vec<String> {
+        each!(self, fabric => fabric.unseen(path))
+    }
+
+    fn crosses(&self, path: &Path) -> bool {
+        each!(self, fabric => fabric.crosses(path))
+    }
+
+    fn is_shared(&self) -> bool {
+        each!(self, fabric => fabric.is_shared())
+    }
+
     fn describe(&self) -> BTreeMap<String, String> {
         each!(self, fabric => fabric.describe())
     }
 
     async fn release(&mut self) {
         each!(self, fabric => fabric.release().await);
+    }
+
+    async fn finish(&mut self) -> Result<(), FabricError> {
+        each!(self, fabric => fabric.finish().await)
+    }
+
+    fn left_behind(&self) -> Option<String> {
+        each!(self, fabric => fabric.left_behind())
     }
 }

@@ -106,6 +106,7 @@ impl HostsFabric {
     fn question(&self, from: &Place, to: &Place) -> Result<(Place, ObservationRequest), FabricError> {
         let target = self.target(from)?;
         let request = ObservationRequest {
+            underlay_of: None,
             devices: target
                 .device
                 .iter()

@@ -146,7 +146,7 @@ pub fn pods_everywhere(lab: &Lab) -> BTreeSet<Place> {
 pub const fn lab_of(scenario: &Scenario) -> Option<&Lab> {
     match &scenario.fabric {
         Fabric::Lab(lab) => Some(lab),
-        Fabric::Hosts(_) => None,
+        Fabric::Hosts(_) | Fabric::Kubernetes(_) => None,
     }
 }
 

@@ -3,8 +3,8 @@
 
 use crate::evidence::{DeviceRole, DeviceSeen, RouteQuery, RouteSeen};
 use nlink::netlink::message::NLM_F_REQUEST;
-use nlink::netlink::messages::RouteMessage;
-use nlink::netlink::types::route::{RtMsg, RtaAttr};
+use nlink::netlink::messages::{AddressMessage, RouteMessage};
+use nlink::netlink::types::route::{RouteType, RtMsg, RtaAttr};
 use nlink::netlink::{Connection, Ethtool, MessageBuilder, MessageIter, NlMsgType, Route};
 use std::future::Future;
 use std::io;
@@ -165,6 +165,43 @@ pub fn routes(queries: &[RouteQuery]) -> Result<Vec<RouteSeen>, NetworkError> {
     })
 }
 
+/// The device that has `address`; `None` where none has. Blocks for about a millisecond; may be called with and without
+/// a tokio runtime.
+///
+/// # Errors
+/// Where netlink can't be used.
+pub fn device_of(address: IpAddr) -> Result<Option<String>, NetworkError> {
+    apart(async || {
+        let route = connect()?;
+        let addresses = route.get_addresses().await.map_err(failed("addresses"))?;
+        let holder = addresses
+            .iter()
+            .find(|held| held.local().or(held.address()) == Some(&address))
+            .map(AddressMessage::ifindex);
+        let Some(holder) = holder else {
+            return Ok(None);
+        };
+        let link = route.get_link_by_index(holder).await.map_err(failed("devices"))?;
+        Ok(link.and_then(|link| link.name().map(str::to_owned)))
+    })
+}
+
+/// The device by which packets of `source` come in: the one that it is reached by; `None` where this node has it.
+async fn input_of(route: &Connection<Route>, source: IpAddr) -> Result<Option<u32>, NetworkError> {
+    let query = RouteQuery {
+        destination: source,
+        source: None,
+        input_device: None,
+    };
+    let found = ask(route, &query, None)
+        .await
+        .map_err(failed(format!("the route to {source}")))?;
+    Ok(found.ok().and_then(|found| {
+        let local = found.route_type() == RouteType::Local;
+        found.oif().filter(|_| !local)
+    }))
+}
+
 async fn look_up(route: &Connection<Route>, query: &RouteQuery) -> Result<RouteSeen, NetworkError> {
     let mut seen = RouteSeen {
         query: query.clone(),
@@ -174,7 +211,10 @@ async fn look_up(route: &Connection<Route>, query: &RouteQuery) -> Result<RouteS
         error: None,
     };
     let input = match &query.input_device {
-        None => None,
+        None => match query.source {
+            Some(source) => input_of(route, source).await?,
+            None => None,
+        },
         Some(name) => {
             let link = route
                 .get_link_by_name(name.as_str())

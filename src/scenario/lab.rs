@@ -1,5 +1,6 @@
 //! The lab: clusters of network namespaces on this machine.
 
+use super::Kubernetes;
 use super::fault::Fault;
 use super::hosts::Hosts;
 use super::submariner::{RpFilter, Submariner};
@@ -16,6 +17,8 @@ pub enum Fabric {
     Lab(Lab),
     /// Plain machines, reached over ssh.
     Hosts(Hosts),
+    /// Nodes and pods of Kubernetes clusters.
+    Kubernetes(Box<Kubernetes>),
 }
 
 /// A lab's clusters and the NIC that all its nodes have.

@@ -50,6 +50,8 @@ pub enum Encapsulation {
     Ipip,
     /// WireGuard.
     Wireguard,
+    /// Between clusters of Kubernetes, by whatever joins them: nothing is expected of it.
+    Unknown,
     /// Between clusters, through Submariner's gateways and its VXLAN cable.
     SubmarinerVxlan,
     /// Between clusters, through Submariner's gateways and its WireGuard cable.
@@ -99,6 +101,7 @@ impl fmt::Display for Encapsulation {
             Self::Vxlan => "vxlan",
             Self::Ipip => "ipip",
             Self::Wireguard => "wireguard",
+            Self::Unknown => "unknown",
             Self::SubmarinerVxlan => "submariner-vxlan",
             Self::SubmarinerWireguard => "submariner-wireguard",
             Self::SubmarinerIpsec => "submariner-ipsec",

@@ -210,10 +210,12 @@ pub(super) fn expected(scenario: &Scenario, spec: &PathSpec) -> Encapsulation {
         Fabric::Lab(lab) => to
             .and_then(|node| lab.clusters.get(node.cluster))
             .map(|cluster| cluster.calico.encapsulation),
-        Fabric::Hosts(_) => None,
+        Fabric::Hosts(_) | Fabric::Kubernetes(_) => None,
     }
     .unwrap_or_default();
+    let apart = from.map(|node| node.cluster) != to.map(|node| node.cluster);
     match spec.vxlan_mode {
+        Some(_) if apart && matches!(scenario.fabric, Fabric::Kubernetes(_)) => Encapsulation::Unknown,
         _ if !pod || spec.from.node() == spec.to.node() => Encapsulation::None,
         // WireGuard takes whatever goes between the nodes' pods.
         Some(_) if overlay == Overlay::Wireguard => Encapsulation::Wireguard,

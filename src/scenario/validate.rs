@@ -5,6 +5,7 @@ mod cases;
 mod faults;
 mod gates;
 mod hosts;
+mod kubernetes;
 mod lab;
 
 use super::{
@@ -27,6 +28,7 @@ pub fn validate(scenario: &Scenario) -> Vec<Problem> {
     }
     lab::check(scenario, &mut problems);
     hosts::check(scenario, &mut problems);
+    kubernetes::check(scenario, &mut problems);
     cases::check(scenario, &mut problems);
     gates::check(scenario, &mut problems);
     problems.0

@@ -6,7 +6,7 @@ use super::{
     throughput::{self, Target},
 };
 use crate::{
-    evidence::{Observation, ObservationRequest, ProbeSeen, ProbeTarget},
+    evidence::{DeviceRole, Observation, ObservationRequest, ProbeSeen, ProbeTarget},
     measure::{inspect, machine_cpu, network},
     scenario::LatencyKind,
     sys::stop::Stop,
@@ -159,6 +159,12 @@ fn observe(request: &ObservationRequest) -> Result<Snapshot, String> {
                 .into_iter()
                 .filter(|(name, _)| !request.devices.iter().any(|(known, _)| known == name)),
         );
+    }
+    if let Some(address) = request.underlay_of
+        && let Some(name) = network::device_of(address).map_err(text)?
+        && !devices.iter().any(|(known, _)| *known == name)
+    {
+        devices.push((name, DeviceRole::Underlay));
     }
     let seen = Observation {
         node: String::new(),

@@ -431,3 +431,24 @@ proptest! {
         }
     }
 }
+
+/// Between clusters nothing is expected: what is seen is kept, and neither confirms nor contradicts.
+#[test]
+fn what_joins_clusters_is_unknown() {
+    let mut seen = plain();
+    seen.connections = vec![ConnectionSeen {
+        source: "10.9.9.9".parse().unwrap(),
+        expected_source: "10.1.1.1".parse().unwrap(),
+        mss: None,
+        path_mtu: None,
+    }];
+    let verdict = judge(Encapsulation::Unknown, false, &seen);
+    assert_eq!(verdict.state, Unknown);
+    assert!(
+        verdict
+            .reasons
+            .iter()
+            .any(|why| why.contains("what joins the clusters"))
+    );
+    assert!(verdict.reasons.iter().any(|why| why.contains("10.9.9.9")));
+}

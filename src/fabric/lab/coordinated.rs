@@ -86,6 +86,7 @@ impl LabFabric {
                 (UNDERLAY.to_owned(), DeviceRole::Underlay),
                 (self.tunnel_device(from).to_owned(), DeviceRole::Tunnel),
             ],
+            underlay_of: None,
             routes: vec![RouteQuery {
                 destination: self.address(path, to)?,
                 source,
@@ -169,6 +170,7 @@ impl LabFabric {
             }
             ObservationRequest {
                 devices: devices.map(|(name, role)| (name.to_owned(), role)).to_vec(),
+                underlay_of: None,
                 routes,
                 ..ObservationRequest::default()
             }

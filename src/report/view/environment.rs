@@ -93,6 +93,28 @@ pub(super) fn facts(inputs: &Inputs<'_>) -> Vec<Fact> {
             }
         }
         Fabric::Hosts(hosts) => fact("hosts", hosts.nodes.len().to_string()),
+        Fabric::Kubernetes(spec) => {
+            let resolved = spec.resolved.clone().unwrap_or_default();
+            for node in &resolved.nodes {
+                fact(
+                    &format!("node {}", node.name),
+                    format!(
+                        "{} of {}, {} in {}",
+                        node.node, node.cluster, node.address, node.subnet
+                    ),
+                );
+            }
+            for pool in &resolved.pools {
+                let own = if pool.own { ", made by encapbench" } else { "" };
+                fact(
+                    &format!("{} pool of {}", pool.mode, pool.cluster),
+                    format!("{}, {}{own}", pool.name, pool.cidr),
+                );
+            }
+            for note in &resolved.notes {
+                fact("note", note.clone());
+            }
+        }
     }
     fact(
         "congestion control",

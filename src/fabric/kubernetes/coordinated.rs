@@ -1,0 +1,556 @@
+//! Kubernetes as a coordinator sees it: pods made once a run and kept over its blocks, workers by `exec` in them.
+
+use super::{
+    api::Cluster,
+    objects::{CONTAINER, PROGRAM, PodPlan, RunMark, pod, pod_name, pool, pool_name},
+    pods, pools, read,
+};
+use crate::{
+    evidence::{DeviceRole, ObservationRequest, RouteQuery},
+    fabric::{Fabric, FabricError, Transport},
+    scenario::{
+        CalicoApi, Case, ClusterFacts, Encapsulation, Kubernetes, Path, Place, Resolved, ResolvedNode,
+        ResolvedPool, VxlanMode,
+    },
+};
+use futures::future::try_join_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::api::AttachParams;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+use tokio::io::AsyncRead;
+
+/// Calico's tunnel device, on every node.
+const TUNNEL: &str = "vxlan.calico";
+/// How long a worker that was told to quit has before its connection is cut.
+const PARTING: Duration = Duration::from_millis(300);
+/// What the streams of a worker may hold back, in bytes.
+const STREAM_BUFFER: usize = 64 << 10;
+/// How long routes may take to follow a pool that was made or changed.
+const ROUTES_FOLLOW: Duration = Duration::from_secs(3);
+
+/// The clusters of a run, with its pods and pools in them.
+#[derive(Debug)]
+pub struct KubernetesFabric {
+    spec: Kubernetes,
+    resolved: Resolved,
+    run: RunMark,
+    clusters: Vec<Cluster>,
+    calico: BTreeMap<String, CalicoApi>,
+    change: BTreeMap<String, VxlanMode>,
+    pods: Vec<PodPlan>,
+    addresses: HashMap<Place, IpAddr>,
+    tunnels: HashMap<(String, String), Ipv4Addr>,
+    description: BTreeMap<String, String>,
+    made: bool,
+}
+
+impl KubernetesFabric {
+    /// The pods and pools that `cases` need. Makes nothing yet.
+    ///
+    /// # Errors
+    /// Where the scenario was not resolved.
+    pub fn new(
+        spec: &Kubernetes,
+        cases: &[Case],
+        run: RunMark,
+        clusters: Vec<Cluster>,
+        facts: &[ClusterFacts],
+        change: BTreeMap<String, VxlanMode>,
+    ) -> Result<Self, FabricError> {
+        let Some(resolved) = spec.resolved.clone() else {
+            return Err(FabricError::Scenario("the clusters were not read".to_owned()));
+        };
+        let calico = facts
+            .iter()
+            .filter_map(|facts| Some((facts.name.clone(), facts.calico.as_ref()?.api)))
+            .collect();
+        let mut fabric = Self {
+            spec: spec.clone(),
+            resolved,
+            description: describe(&run, &clusters, facts, spec.resolved.as_ref()),
+            run,
+            clusters,
+            calico,
+            change,
+            pods: Vec::new(),
+            addresses: HashMap::new(),
+            tunnels: HashMap::new(),
+            made: false,
+        };
+        fabric.pods = fabric.plan_pods(cases)?;
+        Ok(fabric)
+    }
+
+    /// The run's id, for `encapbench cleanup --run`.
+    pub fn run(&self) -> &str {
+        &self.run.id
+    }
+
+    fn plan_pods(&self, cases: &[Case]) -> Result<Vec<PodPlan>, FabricError> {
+        let mut places: BTreeSet<Place> = BTreeSet::new();
+        for path in cases.iter().map(|case| &case.path) {
+            for place in [&path.from, &path.to] {
+                places.insert(place.clone());
+                if self.spec.probe {
+                    places.insert(Place::Node(place.node().to_owned()));
+                }
+            }
+        }
+        places
+            .into_iter()
+            .enumerate()
+            .map(|(index, place)| {
+                let node = self.node(place.node())?;
+                let pool = match &place {
+                    Place::Node(_) => None,
+                    Place::Pod { mode, .. } => {
+                        Some(pool_name(self.pool(&node.cluster, *mode)?, &self.run.id))
+                    }
+                };
+                let cluster = self.cluster(&node.cluster)?;
+                Ok(PodPlan {
+                    name: pod_name(&self.run.id, index, &place),
+                    cluster: cluster.name.clone(),
+                    namespace: cluster.namespace.clone(),
+                    node: node.node.clone(),
+                    pool,
+                    place,
+                })
+            })
+            .collect()
+    }
+
+    fn node(&self, name: &str) -> Result<&ResolvedNode, FabricError> {
+        let found = self.resolved.nodes.iter().find(|node| node.name == name);
+        found.ok_or_else(|| FabricError::Scenario(format!("no node was chosen for {name}")))
+    }
+
+    fn pool(&self, cluster: &str, mode: VxlanMode) -> Result<&ResolvedPool, FabricError> {
+        let mut pools = self.resolved.pools.iter();
+        pools
+            .find(|pool| pool.cluster == cluster && pool.mode == mode)
+            .ok_or_else(|| FabricError::Scenario(format!("no {mode} pool was found in {cluster}")))
+    }
+
+    fn cluster(&self, name: &str) -> Result<&Cluster, FabricError> {
+        let found = self.clusters.iter().find(|cluster| cluster.name == name);
+        found.ok_or_else(|| FabricError::Scenario(format!("no cluster is named {name}")))
+    }
+
+    fn calico(&self, cluster: &str) -> Result<CalicoApi, FabricError> {
+        let api = self.calico.get(cluster).copied();
+        api.ok_or_else(|| FabricError::Unable(format!("the IPPools of {cluster} can't be read")))
+    }
+
+    fn pod(&self, place: &Place) -> Result<&PodPlan, FabricError> {
+        let found = self.pods.iter().find(|pod| pod.place == *place);
+        found.ok_or_else(|| FabricError::Failed(format!("there is no pod for {place}")))
+    }
+
+    /// Every object that the run makes, as it would be sent.
+    ///
+    /// # Errors
+    /// Where a pool's cluster has no Calico.
+    pub fn objects(&self) -> Result<Vec<Value>, FabricError> {
+        let pools = self.resolved.pools.iter().filter(|pool| pool.own);
+        let mut objects: Vec<Value> = pools
+            .map(|one| Ok(pool(one, &self.run, self.calico(&one.cluster)?)))
+            .collect::<Result<_, FabricError>>()?;
+        objects.extend(self.pods.iter().map(|plan| pod(plan, &self.run, &self.spec)));
+        Ok(objects)
+    }
+
+    fn pods_of<'a>(&'a self, cluster: &Cluster) -> Vec<&'a PodPlan> {
+        self.pods
+            .iter()
+            .filter(|pod| pod.cluster == cluster.name)
+            .collect()
+    }
+
+    /// Makes pools, changes those that may be changed, and makes all pods.
+    async fn make(&mut self) -> Result<(), FabricError> {
+        let mut routes_move = false;
+        for wanted in self.resolved.pools.iter().filter(|pool| pool.own) {
+            let cluster = self.cluster(&wanted.cluster)?;
+            pools::make(cluster, self.calico(&wanted.cluster)?, wanted, &self.run).await?;
+        }
+        for (name, mode) in &self.change {
+            for cluster in &self.clusters {
+                let Ok(calico) = self.calico(&cluster.name) else {
+                    continue;
+                };
+                pools::change(cluster, calico, name, *mode, &self.run).await?;
+                routes_move = true;
+            }
+        }
+        let within = self.spec.start_within.get();
+        let made = try_join_all(self.clusters.iter().map(|cluster| async {
+            let plans = self.pods_of(cluster);
+            pods::make(cluster, &plans, &self.run, &self.spec).await?;
+            pods::wait(cluster, &plans, &self.run, within).await
+        }))
+        .await?;
+        let addresses: HashMap<String, IpAddr> = made.into_iter().flatten().collect();
+        self.keep(&addresses)?;
+        self.read_tunnels().await?;
+        if routes_move {
+            tokio::time::sleep(ROUTES_FOLLOW).await;
+        }
+        self.made = true;
+        Ok(())
+    }
+
+    /// Notes the pods' addresses, which must be of the pools that were asked for.
+    fn keep(&mut self, addresses: &HashMap<String, IpAddr>) -> Result<(), FabricError> {
+        for plan in &self.pods {
+            let Some(address) = addresses.get(&plan.name) else {
+                continue;
+            };
+            if let Place::Pod { mode, .. } = plan.place {
+                let pool = self.pool(&plan.cluster, mode)?;
+                let inside = matches!(address, IpAddr::V4(address) if pool.cidr.contains(*address));
+                if !inside {
+                    return Err(FabricError::Unable(format!(
+                        "the pod of {} was given {address}, which is not of the IPPool {} ({}): the annotation \
+                         cni.projectcalico.org/ipv4pools is not heeded, so another CNI plugin or IPAM than Calico's \
+                         is at work, and no pool can be chosen",
+                        plan.place, pool.name, pool.cidr
+                    )));
+                }
+            }
+            self.addresses.insert(plan.place.clone(), *address);
+            self.description
+                .insert(format!("address {}", plan.place), address.to_string());
+        }
+        Ok(())
+    }
+
+    /// The addresses of the nodes' tunnel devices, which the first pool with VXLAN makes.
+    async fn read_tunnels(&mut self) -> Result<(), FabricError> {
+        for cluster in self.clusters.clone() {
+            let facts = read(&cluster, &self.spec.tolerations, false).await?;
+            for node in facts.nodes {
+                if let Some(address) = node.tunnel_address {
+                    self.tunnels.insert((cluster.name.clone(), node.name), address);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes pods again that are gone: evicted, deleted, or out of time.
+    async fn mend(&mut self) -> Result<(), FabricError> {
+        let within = self.spec.start_within.get();
+        let mended = try_join_all(self.clusters.iter().map(|cluster| async {
+            let plans = self.pods_of(cluster);
+            let gone = pods::gone(cluster, &plans, &self.run).await?;
+            if gone.is_empty() {
+                return Ok(HashMap::new());
+            }
+            for plan in &gone {
+                tracing::warn!(
+                    "the pod of {} ({}) is gone: it is made again",
+                    plan.place,
+                    plan.name
+                );
+            }
+            let names: Vec<_> = gone
+                .iter()
+                .map(|plan| (plan.namespace.clone(), plan.name.clone()))
+                .collect();
+            pods::remove(cluster, &names).await?;
+            pods::make(cluster, &gone, &self.run, &self.spec).await?;
+            pods::wait(cluster, &gone, &self.run, within).await
+        }))
+        .await?;
+        let addresses: HashMap<String, IpAddr> = mended.into_iter().flatten().collect();
+        self.keep(&addresses)
+    }
+
+    /// What to look at on the node of `from` for packets from `from` to `to`; `None` where nothing runs there that
+    /// could look.
+    fn question(
+        &self,
+        path: &Path,
+        from: &Place,
+        to: &Place,
+    ) -> Result<Option<(Place, ObservationRequest)>, FabricError> {
+        let watcher = Place::Node(from.node().to_owned());
+        if self.pod(&watcher).is_err() {
+            return Ok(None);
+        }
+        let node = self.node(from.node())?;
+        let source = from.is_pod().then(|| self.address(path, from)).transpose()?;
+        let request = ObservationRequest {
+            route_devices: false,
+            devices: vec![(TUNNEL.to_owned(), DeviceRole::Tunnel)],
+            underlay_of: Some(IpAddr::V4(node.address)),
+            routes: vec![RouteQuery {
+                destination: self.address(path, to)?,
+                source,
+                input_device: None,
+            }],
+        };
+        Ok(Some((watcher, request)))
+    }
+}
+
+impl Fabric for KubernetesFabric {
+    async fn prepare(&mut self) -> Result<(), FabricError> {
+        if self.made {
+            self.mend().await
+        } else {
+            self.make().await
+        }
+    }
+
+    async fn launch(&mut self, place: &Place) -> Result<Transport, FabricError> {
+        let plan = self.pod(place)?;
+        let cluster = self.cluster(&plan.cluster)?;
+        let pods = pods::namespaced(cluster, &plan.namespace);
+        let streams = AttachParams {
+            container: Some(CONTAINER.to_owned()),
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            tty: false,
+            max_stdin_buf_size: Some(STREAM_BUFFER),
+            max_stdout_buf_size: Some(STREAM_BUFFER),
+            max_stderr_buf_size: Some(STREAM_BUFFER),
+        };
+        let what = format!("start a worker in the pod {} of {place}", plan.name);
+        let mut process = cluster
+            .ask(&what, || pods.exec(&plan.name, [PROGRAM, "worker"], &streams))
+            .await?;
+        let (Some(input), Some(output), Some(errors)) = (process.stdin(), process.stdout(), process.stderr())
+        else {
+            return Err(FabricError::Failed(format!(
+                "the worker of {place} has no streams"
+            )));
+        };
+        let status = process.take_status();
+        // What keeps a program from starting at all comes as the exec's status, not on stderr.
+        let errors = WithStatus::new(errors, status);
+        let runtime = tokio::runtime::Handle::current();
+        Ok(Transport {
+            input: Box::new(input),
+            output: Box::new(output),
+            errors: Box::new(errors),
+            kill: Box::new(move || {
+                // Cut at once, the worker would not hear that it may go, and would wait out its coordinator's silence.
+                runtime.spawn(async move {
+                    tokio::time::sleep(PARTING).await;
+                    process.abort();
+                });
+            }),
+        })
+    }
+
+    fn address(&self, path: &Path, place: &Place) -> Result<IpAddr, FabricError> {
+        if let Place::Node(name) = place {
+            let node = self.node(name)?;
+            // Towards a block behind the tunnel the kernel gives a node's socket the tunnel's address. Bound to the
+            // node's own, the answers would come back plain.
+            let tunnel = self
+                .tunnels
+                .get(&(node.cluster.clone(), node.node.clone()))
+                .copied();
+            return match (path.expected, tunnel.or(node.tunnel_address)) {
+                (Encapsulation::Vxlan, Some(address)) => Ok(IpAddr::V4(address)),
+                _ => Ok(IpAddr::V4(node.address)),
+            };
+        }
+        self.addresses
+            .get(place)
+            .copied()
+            .ok_or_else(|| FabricError::Failed(format!("the pod of {place} has no address")))
+    }
+
+    fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
+        let mut seen: Vec<_> = self.question(path, &path.from, &path.to)?.into_iter().collect();
+        if path.from.node() != path.to.node() {
+            seen.extend(self.question(path, &path.to, &path.from)?);
+        }
+        Ok(seen)
+    }
+
+    fn unseen(&self, path: &Path) -> Vec<String> {
+        let mut nodes = vec![path.from.node()];
+        if path.to.node() != path.from.node() {
+            nodes.push(path.to.node());
+        }
+        nodes
+            .into_iter()
+            .filter(|node| self.pod(&Place::Node((*node).to_owned())).is_err())
+            .map(|node| {
+                format!(
+                    "{node}: nothing may look at the node's routes and counters (`probe: true` allows it)"
+                )
+            })
+            .collect()
+    }
+
+    fn crosses(&self, path: &Path) -> bool {
+        let cluster = |place: &Place| self.node(place.node()).ok().map(|node| node.cluster.clone());
+        cluster(&path.from) != cluster(&path.to)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn describe(&self) -> BTreeMap<String, String> {
+        self.description.clone()
+    }
+
+    /// Pods stay over the blocks of a run: to make them anew takes longer than many a block.
+    async fn release(&mut self) {}
+
+    async fn finish(&mut self) -> Result<(), FabricError> {
+        let mut failed = Vec::new();
+        for cluster in &self.clusters {
+            if let Err(error) = pods::remove_all(cluster, &self.run.id).await {
+                failed.push(error.to_string());
+            }
+            let Ok(calico) = self.calico(&cluster.name) else {
+                continue;
+            };
+            for name in self.change.keys() {
+                if let Err(error) = pools::put_back(cluster, calico, name, &self.run.id).await {
+                    failed.push(error.to_string());
+                }
+            }
+            let own = self
+                .resolved
+                .pools
+                .iter()
+                .filter(|pool| pool.own && pool.cluster == cluster.name);
+            for pool in own {
+                let name = pool_name(pool, &self.run.id);
+                if let Err(error) = pools::remove(cluster, calico, &name, &self.run.id).await {
+                    failed.push(error.to_string());
+                }
+            }
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(FabricError::Failed(format!(
+            "not everything could be removed: {}; try again with: encapbench cleanup --run {}",
+            failed.join("; "),
+            self.run.id
+        )))
+    }
+
+    fn left_behind(&self) -> Option<String> {
+        Some(format!(
+            "what it made is still in the cluster; remove it with: encapbench cleanup --run {}",
+            self.run.id
+        ))
+    }
+}
+
+/// A worker's stderr, and after it why its program could not be started, if that was so.
+struct WithStatus {
+    inner: std::pin::Pin<Box<dyn AsyncRead + Send>>,
+}
+
+impl WithStatus {
+    fn new(
+        errors: impl AsyncRead + Send + 'static,
+        status: Option<impl Future<Output = Option<Status>> + Send + 'static>,
+    ) -> Self {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (reader, mut writer) = tokio::io::simplex(1024);
+        tokio::spawn(async move {
+            let Some(status) = status else { return };
+            if let Some(status) = status.await
+                && status.status.as_deref() == Some("Failure")
+            {
+                // Nobody may be there to read it any more.
+                let _ = writer
+                    .write_all(format!("{}\n", status.message.unwrap_or_default()).as_bytes())
+                    .await;
+            }
+        });
+        Self {
+            inner: Box::pin(errors.chain(reader)),
+        }
+    }
+}
+
+impl AsyncRead for WithStatus {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        self.inner.as_mut().poll_read(context, buffer)
+    }
+}
+
+/// What the clusters are, for the manifest.
+fn describe(
+    run: &RunMark,
+    clusters: &[Cluster],
+    facts: &[ClusterFacts],
+    resolved: Option<&Resolved>,
+) -> BTreeMap<String, String> {
+    let mut said = BTreeMap::new();
+    let mut say = |key: String, value: String| {
+        if !value.is_empty() {
+            said.insert(key, value);
+        }
+    };
+    say("kind".to_owned(), "kubernetes".to_owned());
+    say("run".to_owned(), run.id.clone());
+    for cluster in clusters {
+        let name = &cluster.name;
+        say(format!("context of {name}"), cluster.context.clone());
+        say(format!("namespace of {name}"), cluster.namespace.clone());
+    }
+    for facts in facts {
+        let name = &facts.name;
+        say(format!("Kubernetes of {name}"), facts.version.clone());
+        match (&facts.calico, &facts.no_calico) {
+            (Some(calico), _) => {
+                say(
+                    format!("Calico of {name}"),
+                    calico.version.clone().unwrap_or_default(),
+                );
+                for pool in &calico.pools {
+                    let mode = pool
+                        .vxlan_mode
+                        .map_or("Never".to_owned(), |mode| mode.to_string());
+                    let off = if pool.disabled { ", disabled" } else { "" };
+                    say(
+                        format!("IPPool {} of {name}", pool.name),
+                        format!("{}, vxlanMode {mode}{off}", pool.cidr),
+                    );
+                }
+                for (key, value) in &calico.felix {
+                    say(format!("Felix {key} of {name}"), value.clone());
+                }
+            }
+            (None, why) => say(format!("Calico of {name}"), why.clone().unwrap_or_default()),
+        }
+        let chosen = resolved.into_iter().flat_map(|resolved| &resolved.nodes);
+        for chosen in chosen.filter(|node| node.cluster == *name) {
+            if let Some(node) = facts.nodes.iter().find(|node| node.name == chosen.node) {
+                say(
+                    format!("node {}", chosen.name),
+                    format!(
+                        "{}, kernel {}, {}, {}, kubelet {}",
+                        node.name, node.kernel, node.system, node.runtime, node.kubelet
+                    ),
+                );
+            }
+        }
+    }
+    said
+}

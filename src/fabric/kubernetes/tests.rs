@@ -1,0 +1,754 @@
+//! Against an API server in memory: the whole life of a run, and what it does when the server fails.
+
+use super::{
+    fake::{Answer, Fake},
+    objects::{CHANGED_BY, MODE_BEFORE},
+    *,
+};
+use crate::{
+    fabric::Fabric,
+    scenario::{
+        self, CalicoApi, Encapsulation, Overrides, Permissions, Place, Plan, Scenario, VxlanMode, parse,
+    },
+};
+use http::Method;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
+
+const SCENARIO: &str = include_str!("../../../scenarios/kubernetes-calico.yaml");
+const POOLS: &str = "/apis/crd.projectcalico.org/v1/ippools";
+const PODS: &str = "/api/v1/namespaces/bench/pods";
+
+fn node(name: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": { "name": name, "annotations": {
+            "projectcalico.org/IPv4Address": format!("{address}/24"),
+            "projectcalico.org/IPv4VXLANTunnelAddr": address.replace("10.0.1", "10.244.9"),
+        } },
+        "status": { "addresses": [ { "type": "InternalIP", "address": address } ],
+                    "conditions": [ { "type": "Ready", "status": "True" } ] },
+    })
+}
+
+/// Two nodes of one subnet and a CrossSubnet pool.
+fn fake() -> Fake {
+    let fake = Fake::default();
+    fake.put(
+        "/version",
+        json!({ "major": "1", "minor": "30", "gitVersion": "v1.30.0", "gitCommit": "", "gitTreeState": "",
+        "buildDate": "", "goVersion": "", "compiler": "", "platform": "" }),
+    );
+    let version = json!({ "groupVersion": "crd.projectcalico.org/v1", "version": "v1" });
+    fake.put("/apis", json!({ "groups": [ { "name": "crd.projectcalico.org", "versions": [version], "preferredVersion": version } ] }));
+    fake.put("/api/v1/nodes/n1", node("n1", "10.0.1.11"));
+    fake.put("/api/v1/nodes/n2", node("n2", "10.0.1.12"));
+    fake.put(&format!("{POOLS}/default"), pool_object("CrossSubnet"));
+    fake
+}
+
+fn pool_object(mode: &str) -> Value {
+    json!({ "apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": { "name": "default" },
+            "spec": { "cidr": "10.244.0.0/16", "vxlanMode": mode, "natOutgoing": true } })
+}
+
+/// What the fake has before a run and must have after it.
+fn before() -> Vec<String> {
+    fake().paths()
+}
+
+async fn fabric(fake: &Fake, change: &[(&str, VxlanMode)]) -> Result<KubernetesFabric, String> {
+    let cluster = fake.cluster();
+    let scenario = parse(SCENARIO, "s.yaml").map_err(|error| error.to_string())?;
+    let facts = read(&cluster, &[], true)
+        .await
+        .map_err(|error| error.to_string())?;
+    let permissions = Permissions {
+        own_pools: true,
+        first_vxlan_pool: false,
+        change: change
+            .iter()
+            .map(|(name, mode)| ((*name).to_owned(), *mode))
+            .collect(),
+    };
+    let scenario: Scenario =
+        scenario::resolve(&scenario, std::slice::from_ref(&facts), &permissions, |_| true)
+            .map_err(|error| error.to_string())?;
+    let plan = Plan::new(&scenario, &Overrides::default(), 1).map_err(|error| error.to_string())?;
+    let scenario::Fabric::Kubernetes(mut spec) = scenario.fabric else {
+        return Err("no cluster".to_owned());
+    };
+    spec.start_within = crate::units::Span::from_millis(2_000);
+    KubernetesFabric::new(
+        &spec,
+        &plan.cases,
+        mark(),
+        vec![cluster],
+        &[facts],
+        permissions.change,
+    )
+    .map_err(|error| error.to_string())
+}
+
+fn mark() -> RunMark {
+    RunMark {
+        id: "r1".to_owned(),
+        owner: "me@here/1".to_owned(),
+        deadline: Duration::from_hours(1),
+    }
+}
+
+async fn prepared(fake: &Fake) -> Result<KubernetesFabric, String> {
+    let mut fabric = fabric(fake, &[]).await?;
+    fabric.prepare().await.map_err(|error| error.to_string())?;
+    Ok(fabric)
+}
+
+#[tokio::test]
+async fn a_run_makes_what_it_says_and_removes_it() {
+    let fake = fake();
+    let mut fabric = fabric(&fake, &[]).await.unwrap();
+    let said: Vec<String> = fabric
+        .objects()
+        .unwrap()
+        .iter()
+        .map(|object| object["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    fabric.prepare().await.unwrap();
+    let made: Vec<String> = fake
+        .paths()
+        .into_iter()
+        .filter(|path| !before().contains(path))
+        .collect();
+    assert_eq!(made.len(), said.len(), "made {made:?}, said {said:?}");
+    for path in &made {
+        let name = path.rsplit('/').next().unwrap();
+        assert!(said.iter().any(|said| said == name), "{name} was not said");
+        let meta = &fake.get(path).unwrap()["metadata"];
+        assert_eq!(meta["labels"]["app.kubernetes.io/name"], "encapbench");
+        assert_eq!(meta["labels"]["encapbench.io/run"], "r1");
+        assert_eq!(meta["annotations"]["encapbench.io/owner"], "me@here/1");
+    }
+    // A second block finds all pods there and makes nothing.
+    let asked = fake.0.lock().unwrap().log.len();
+    fabric.prepare().await.unwrap();
+    assert!(
+        !fake.0.lock().unwrap().log[asked..]
+            .iter()
+            .any(|line| line.starts_with("PATCH"))
+    );
+    fabric.finish().await.unwrap();
+    assert_eq!(fake.paths(), before());
+    fabric.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_that_is_gone_is_made_again() {
+    let fake = fake();
+    let mut fabric = prepared(&fake).await.unwrap();
+    let pods: Vec<String> = fake
+        .paths()
+        .into_iter()
+        .filter(|path| path.starts_with(PODS))
+        .collect();
+    fake.0.lock().unwrap().objects.remove(&pods[0]);
+    fabric.prepare().await.unwrap();
+    assert!(fake.paths().contains(&pods[0]));
+    fabric.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_overloaded_or_failing_server_is_asked_again() {
+    for code in [429, 500, 502, 503, 504] {
+        let fake = fake();
+        fake.fail(Method::PATCH, "/pods/", 2, Answer::Status(code, "not now"));
+        fake.fail(Method::GET, "/nodes", 1, Answer::Status(code, "not now"));
+        let mut fabric = prepared(&fake)
+            .await
+            .unwrap_or_else(|error| panic!("{code}: {error}"));
+        fake.fail(Method::DELETE, "/pods/", 2, Answer::Status(code, "not now"));
+        fabric.finish().await.unwrap();
+        assert_eq!(fake.paths(), before(), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_goes_on_failing_is_told_of_and_nothing_stays() {
+    let fake = fake();
+    fake.fail(Method::PATCH, "-4-", 100, Answer::Status(500, "etcd is full"));
+    let mut fabric = fabric(&fake, &[]).await.unwrap();
+    let error = fabric.prepare().await.unwrap_err();
+    assert!(
+        matches!(&error, FabricError::Failed(text) if text.contains("etcd is full")),
+        "{error}"
+    );
+    fabric.finish().await.unwrap();
+    assert_eq!(fake.paths(), before());
+}
+
+#[tokio::test]
+async fn a_silent_server_is_given_up() {
+    let fake = fake();
+    fake.fail(Method::GET, "/version", 100, Answer::Silence);
+    let error = read(&fake.cluster(), &[], false).await.unwrap_err();
+    assert!(error.to_string().contains("did not answer within"), "{error}");
+    assert!(matches!(FabricError::from(error), FabricError::Unable(_)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_json_is_no_panic() {
+    let fake = fake();
+    fake.fail(Method::GET, "/nodes", 100, Answer::Bytes("<html>a proxy</html>"));
+    let error = read(&fake.cluster(), &[], false).await.unwrap_err();
+    assert!(error.to_string().starts_with("can't list nodes: "), "{error}");
+}
+
+/// A watch whose version is gone (410), that breaks within an object, or that is refused, ends no wait.
+#[tokio::test]
+async fn a_watch_that_breaks_is_begun_anew() {
+    let gone = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","code":410,"message":"too old resource version","reason":"Expired","status":"Failure"}}
+"#;
+    for answer in [
+        Answer::Status(410, "too old resource version"),
+        Answer::Bytes(gone),
+        Answer::Bytes(r#"{"type":"ADDED","object":{"kind":"Po"#),
+        Answer::Status(500, "no watch today"),
+    ] {
+        let fake = fake();
+        // Pods that are not there at first: the wait must go on past the broken watch.
+        fake.0.lock().unwrap().pod_status = Some(json!({ "phase": "Pending" }));
+        fake.fail(Method::GET, "watch=true", 2, answer);
+        let mut fabric = fabric(&fake, &[]).await.unwrap();
+        let later = fake.clone();
+        let start = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            later.0.lock().unwrap().pod_status = None;
+            for path in later.paths().iter().filter(|path| path.starts_with(PODS)) {
+                let mut pod = later.get(path).unwrap();
+                pod.as_object_mut().unwrap().remove("status");
+                later.put(path, pod);
+            }
+        };
+        let (prepared, ()) = tokio::join!(fabric.prepare(), start);
+        prepared.unwrap();
+        fabric.finish().await.unwrap();
+        assert_eq!(fake.paths(), before());
+    }
+}
+
+#[tokio::test]
+async fn refusals_say_what_to_do() {
+    let refusals = [
+        (
+            403,
+            r#"pods "x" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)"#,
+            "pod-security.kubernetes.io/enforce=privileged",
+        ),
+        (
+            403,
+            r#"pods "x" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=4, limited: pods=4"#,
+            "raise the namespace's quota",
+        ),
+        (
+            400,
+            r#"admission webhook "policy.example.com" denied the request: no images without a registry"#,
+            "a policy of this cluster",
+        ),
+        (404, r#"namespaces "bench" not found"#, "make the namespace first"),
+        (
+            403,
+            r"pods is forbidden: User cannot create resource pods",
+            "forbidden",
+        ),
+    ];
+    for (code, message, hint) in refusals {
+        let fake = fake();
+        fake.fail(Method::PATCH, "/pods/", 100, Answer::Status(code, message));
+        let mut fabric = fabric(&fake, &[]).await.unwrap();
+        let error = fabric.prepare().await.unwrap_err();
+        let told = error.to_string();
+        assert!(matches!(error, FabricError::Unable(_)), "{told}");
+        assert!(told.contains(message) && told.contains(hint), "{told}");
+        fabric.finish().await.unwrap();
+        assert_eq!(fake.paths(), before(), "a pool was left");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_start_says_its_own_reason() {
+    let fake = fake();
+    fake.0.lock().unwrap().pod_status = Some(json!({
+        "phase": "Pending",
+        "containerStatuses": [{ "name": "worker", "image": "encapbench:9", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "waiting": { "reason": "ErrImageNeverPull", "message": "no image" } } }],
+    }));
+    let told = prepared(&fake).await.unwrap_err();
+    assert!(
+        told.contains("ErrImageNeverPull: no image") && told.contains("scripts/build-image"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn an_address_of_another_pool_is_refused() {
+    let fake = fake();
+    fake.0.lock().unwrap().pod_status = Some(json!({
+        "phase": "Running", "podIP": "192.168.7.7",
+        "containerStatuses": [{ "name": "worker", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+            "state": { "running": {} } }],
+    }));
+    let told = prepared(&fake).await.unwrap_err();
+    assert!(told.contains("is not of the IPPool"), "{told}");
+}
+
+#[tokio::test]
+async fn a_pool_stays_while_a_stranger_has_an_address_of_it() {
+    let fake = fake();
+    let mut fabric = prepared(&fake).await.unwrap();
+    let stranger = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "namespace": "shop", "name": "cart" },
+        "spec": { "containers": [] }, "status": { "phase": "Running", "podIP": "198.18.0.77" } });
+    fake.put("/api/v1/namespaces/shop/pods/cart", stranger);
+    let told = fabric.finish().await.unwrap_err().to_string();
+    assert!(
+        told.contains("the pod shop/cart has an address of it (198.18.0.0/24)"),
+        "{told}"
+    );
+    assert!(told.contains("encapbench cleanup --run r1"), "{told}");
+    let pool = format!("{POOLS}/encapbench-always-r1");
+    assert!(fake.paths().contains(&pool));
+    // Once it has ended, cleanup takes the pool away.
+    let mut over = fake.get("/api/v1/namespaces/shop/pods/cart").unwrap();
+    over["status"]["phase"] = json!("Succeeded");
+    fake.put("/api/v1/namespaces/shop/pods/cart", over);
+    let (runs, _) = left(&fake.cluster()).await.unwrap();
+    sweep(&fake.cluster(), &runs[0]).await.unwrap();
+    assert!(!fake.paths().contains(&pool));
+}
+
+#[tokio::test]
+async fn cleanup_finds_what_a_killed_run_left() {
+    let fake = fake();
+    let fabric = prepared(&fake).await.unwrap();
+    let made = fabric.objects().unwrap().len();
+    drop(fabric);
+    let (runs, unseen) = left(&fake.cluster()).await.unwrap();
+    assert_eq!((runs.len(), unseen.len()), (1, 0));
+    assert_eq!(runs[0].objects.len(), made);
+    assert_eq!(
+        (runs[0].run.as_str(), runs[0].owner.as_str()),
+        ("r1", "me@here/1")
+    );
+    sweep(&fake.cluster(), &runs[0]).await.unwrap();
+    assert_eq!(fake.paths(), before());
+}
+
+#[tokio::test]
+async fn a_changed_pool_is_put_back() {
+    let fake = fake();
+    let path = format!("{POOLS}/default");
+    let mode = || fake.get(&path).unwrap()["spec"]["vxlanMode"].clone();
+    let note = |name: &str| fake.get(&path).unwrap()["metadata"]["annotations"][name].clone();
+    let change = [("default", VxlanMode::Always)];
+    // By the run itself.
+    let mut fabric = fabric(&fake, &change).await.unwrap();
+    fabric.prepare().await.unwrap();
+    assert_eq!(
+        (mode(), note(CHANGED_BY), note(MODE_BEFORE)),
+        (json!("Always"), json!("r1"), json!("CrossSubnet"))
+    );
+    fabric.finish().await.unwrap();
+    assert_eq!((mode(), note(CHANGED_BY)), (json!("CrossSubnet"), Value::Null));
+    // By cleanup.
+    let cluster = fake.cluster();
+    pools::change(&cluster, CalicoApi::Crd, "default", VxlanMode::Always, &mark())
+        .await
+        .unwrap();
+    let told = pools::change(&cluster, CalicoApi::Crd, "default", VxlanMode::Always, &mark())
+        .await
+        .unwrap_err();
+    assert!(told.to_string().contains("changed by run r1 already"), "{told}");
+    let (runs, _) = left(&cluster).await.unwrap();
+    sweep(&cluster, &runs[0]).await.unwrap();
+    assert_eq!(mode(), "CrossSubnet");
+    // What somebody else has set meanwhile stays.
+    pools::change(&cluster, CalicoApi::Crd, "default", VxlanMode::Always, &mark())
+        .await
+        .unwrap();
+    let mut object = fake.get(&path).unwrap();
+    object["spec"]["vxlanMode"] = json!("Never");
+    fake.put(&path, object);
+    let told = pools::put_back(&cluster, CalicoApi::Crd, "default", "r1")
+        .await
+        .unwrap_err();
+    assert!(
+        told.to_string().contains("somebody has set Never since"),
+        "{told}"
+    );
+    assert_eq!((mode(), note(CHANGED_BY)), (json!("Never"), Value::Null));
+}
+
+/// Somebody else writes the pool between the note and the change: nothing is overwritten, and cleanup knows it.
+#[tokio::test]
+async fn a_conflict_leaves_the_pool_alone() {
+    let fake = fake();
+    fake.fail(
+        Method::PATCH,
+        "/ippools/default",
+        1,
+        Answer::Status(409, "the object has been modified"),
+    );
+    let told = pools::change(
+        &fake.cluster(),
+        CalicoApi::Crd,
+        "default",
+        VxlanMode::Always,
+        &mark(),
+    )
+    .await
+    .unwrap_err();
+    assert!(told.to_string().contains("has been modified"), "{told}");
+    assert_eq!(
+        fake.get(&format!("{POOLS}/default")).unwrap()["spec"]["vxlanMode"],
+        "CrossSubnet"
+    );
+}
+
+/// The Pod Security Standard `restricted`, control by control, as of Kubernetes 1.33
+/// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/>).
+fn breaches(pod: &Value) -> Vec<&'static str> {
+    let spec = &pod["spec"];
+    let mut found = Vec::new();
+    let mut check = |name, broken: bool| {
+        if broken {
+            found.push(name);
+        }
+    };
+    for (name, key) in [
+        ("host network", "hostNetwork"),
+        ("host PID", "hostPID"),
+        ("host IPC", "hostIPC"),
+    ] {
+        check(name, spec[key] == json!(true));
+    }
+    let of_pod = &spec["securityContext"];
+    check(
+        "sysctls",
+        of_pod["sysctls"].as_array().is_some_and(|all| !all.is_empty()),
+    );
+    check(
+        "HostProcess",
+        of_pod["windowsOptions"]["hostProcess"] == json!(true),
+    );
+    check("run as user 0", of_pod["runAsUser"] == json!(0));
+    let allowed = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    for volume in spec["volumes"].as_array().into_iter().flatten() {
+        check(
+            "volume types",
+            !allowed.iter().any(|kind| !volume[*kind].is_null()),
+        );
+    }
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
+        for container in spec[list].as_array().into_iter().flatten() {
+            let context = &container["securityContext"];
+            let either = |key: &str| {
+                if context[key].is_null() {
+                    of_pod[key].clone()
+                } else {
+                    context[key].clone()
+                }
+            };
+            check("privileged", context["privileged"] == json!(true));
+            check("escalation", context["allowPrivilegeEscalation"] != json!(false));
+            check("non-root", either("runAsNonRoot") != json!(true));
+            check("root user", either("runAsUser") == json!(0));
+            let profile = either("seccompProfile")["type"].clone();
+            check(
+                "seccomp",
+                !matches!(profile.as_str(), Some("RuntimeDefault" | "Localhost")),
+            );
+            check(
+                "capabilities dropped",
+                context["capabilities"]["drop"] != json!(["ALL"]),
+            );
+            let added = context["capabilities"]["add"].as_array();
+            check(
+                "capabilities added",
+                added
+                    .into_iter()
+                    .flatten()
+                    .any(|one| *one != json!("NET_BIND_SERVICE")),
+            );
+            check(
+                "proc mount",
+                !matches!(context["procMount"].as_str(), None | Some("Default")),
+            );
+            for port in container["ports"].as_array().into_iter().flatten() {
+                check("host ports", !matches!(port["hostPort"].as_u64(), None | Some(0)));
+            }
+        }
+    }
+    for key in ["appArmorProfile", "seLinuxOptions"] {
+        check("profiles are the default", !of_pod[key].is_null());
+    }
+    found
+}
+
+#[tokio::test]
+async fn pods_keep_the_restricted_standard_and_nodes_need_the_host_network_only() {
+    let fabric = fabric(&fake(), &[]).await.unwrap();
+    let mut seen = (0, 0);
+    for object in fabric.objects().unwrap() {
+        if object["kind"] != "Pod" {
+            continue;
+        }
+        let place = object["metadata"]["annotations"]["encapbench.io/place"]
+            .as_str()
+            .unwrap();
+        if place.contains('@') {
+            seen.0 += 1;
+            assert_eq!(breaches(&object), Vec::<&str>::new(), "{place}");
+        } else {
+            seen.1 += 1;
+            assert_eq!(breaches(&object), ["host network"], "{place}");
+        }
+        assert_eq!(object["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
+        assert_eq!(object["spec"]["automountServiceAccountToken"], false);
+        assert!(object["spec"]["activeDeadlineSeconds"].as_u64().unwrap() > 0);
+        assert!(object["metadata"]["name"].as_str().unwrap().len() <= 63);
+    }
+    assert_eq!(seen, (4, 2));
+}
+
+#[test]
+fn the_check_of_the_standard_can_fail() {
+    let bad = json!({ "spec": { "hostNetwork": true, "hostPID": true,
+        "volumes": [ { "name": "v", "hostPath": { "path": "/" } } ],
+        "containers": [ { "name": "c", "ports": [ { "hostPort": 80 } ], "securityContext": { "privileged": true } } ] } });
+    let found = breaches(&bad);
+    for control in [
+        "host network",
+        "host PID",
+        "volume types",
+        "privileged",
+        "escalation",
+        "non-root",
+        "seccomp",
+        "capabilities dropped",
+        "host ports",
+    ] {
+        assert!(found.contains(&control), "{control} is not checked");
+    }
+}
+
+#[tokio::test]
+async fn missing_rights_are_told_in_one_message() {
+    let fake = fake();
+    fake.0.lock().unwrap().forbidden = vec![
+        "create pods/exec".to_owned(),
+        "list nodes".to_owned(),
+        "delete ippools".to_owned(),
+    ];
+    let cluster = fake.cluster();
+    let needs = Needs {
+        pools: true,
+        own_pools: true,
+        ..Needs::default()
+    };
+    let lacking = missing(&cluster, &needed(needs, CalicoApi::Crd)).await.unwrap();
+    let told = explain(&cluster, &lacking).to_string();
+    insta::assert_snapshot!(told);
+}
+
+/// Each request of a whole run is one that the rights asked for allow.
+#[tokio::test]
+async fn no_request_needs_a_right_that_is_not_asked_for() {
+    let fake = fake();
+    let mut fabric = fabric(&fake, &[("default", VxlanMode::CrossSubnet)])
+        .await
+        .unwrap();
+    fabric.prepare().await.unwrap();
+    fabric.prepare().await.unwrap();
+    fabric.finish().await.unwrap();
+    let rights = needed(Needs::ALL, CalicoApi::Crd);
+    for line in &fake.0.lock().unwrap().log {
+        let (method, whole) = line.split_once(' ').unwrap();
+        let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
+        let Some(rest) = path
+            .strip_prefix("/api/v1/")
+            .or_else(|| path.strip_prefix("/apis/crd.projectcalico.org/v1/"))
+        else {
+            continue; // Discovery, which everybody may do.
+        };
+        let namespaced = rest.starts_with("namespaces/");
+        let rest = rest.strip_prefix("namespaces/bench/").unwrap_or(rest);
+        let (resource, name) = rest.split_once('/').unwrap_or((rest, ""));
+        let verb = match (method, name) {
+            ("GET", _) if query.contains("watch=true") => "watch",
+            ("GET", "") => "list",
+            ("GET", _) => "get",
+            ("PATCH", _) => "patch",
+            ("DELETE", _) => "delete",
+            other => panic!("{other:?}"),
+        };
+        let covered = rights.iter().any(|right| {
+            right.resource == resource && right.verb == verb && (!right.namespaced || namespaced)
+        });
+        assert!(covered, "{line} needs {verb} {resource}");
+    }
+}
+
+#[test]
+fn the_checked_in_rbac_is_what_a_run_needs() {
+    let mut objects = vec![json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": { "name": "encapbench", "namespace": "encapbench",
+                      "labels": { "app.kubernetes.io/name": "encapbench" } },
+    })];
+    let mut rights = needed(Needs::ALL, CalicoApi::Crd);
+    rights.extend(needed(Needs::ALL, CalicoApi::ProjectCalico));
+    rights.sort();
+    rights.dedup();
+    objects.extend(rbac(
+        &rights,
+        "encapbench",
+        &Subject::ServiceAccount("encapbench".to_owned()),
+    ));
+    let fresh = yaml(&objects).unwrap();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rbac.yaml");
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    let checked_in: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let fresh: Vec<&str> = fresh.lines().collect();
+    assert_eq!(checked_in, fresh, "{} is stale", file.display());
+}
+
+#[test]
+fn names_are_the_pods_own() {
+    let place: Place = "pod@a-very-long-name-of-a-node.in.some.domain.example.org/CrossSubnet"
+        .parse()
+        .unwrap();
+    let name = pod_name("01234567", 3, &place);
+    assert!(
+        name.len() <= 63 && name.starts_with("encapbench-01234567-3-pod-a-very"),
+        "{name}"
+    );
+    assert!(!name.ends_with('-'), "{name}");
+}
+
+#[test]
+fn objects_are_shown_as_yaml() {
+    let change: BTreeMap<&str, &str> = BTreeMap::from([("kind", "Pod")]);
+    assert_eq!(yaml(&[json!(change)]).unwrap(), "---\nkind: Pod\n");
+}
+
+#[tokio::test]
+async fn two_clusters_have_pods_of_their_own() {
+    let fakes = [fake(), fake()];
+    let clusters = vec![fakes[0].named("east"), fakes[1].named("west")];
+    let text = SCENARIO
+        .replacen(
+            "    nodes:\n",
+            "    clusters: [ { name: east, context: e }, { name: west, context: w } ]\n    nodes:\n",
+            1,
+        )
+        .replace("{ name: b, same-subnet-as: a }", "{ name: b, cluster: west }");
+    let scenario = parse(&text, "s.yaml").unwrap_or_else(|error| panic!("{error}"));
+    let mut facts = Vec::new();
+    for cluster in &clusters {
+        facts.push(read(cluster, &[], true).await.unwrap());
+    }
+    let permissions = Permissions {
+        own_pools: true,
+        ..Permissions::default()
+    };
+    let scenario = scenario::resolve(&scenario, &facts, &permissions, |_| true).unwrap();
+    let plan = Plan::new(&scenario, &Overrides::default(), 1).unwrap();
+    let scenario::Fabric::Kubernetes(spec) = &scenario.fabric else {
+        panic!("no cluster")
+    };
+    let mut fabric =
+        KubernetesFabric::new(spec, &plan.cases, mark(), clusters, &facts, BTreeMap::new()).unwrap();
+    fabric.prepare().await.unwrap();
+    for (fake, place) in fakes.iter().zip(["pod-a", "pod-b"]) {
+        let pods: Vec<String> = fake
+            .paths()
+            .into_iter()
+            .filter(|path| path.starts_with(PODS))
+            .collect();
+        // One in the node's network, one of each pool.
+        assert_eq!(pods.len(), 3, "{pods:?}");
+        assert_eq!(pods.iter().filter(|path| path.contains(place)).count(), 2);
+    }
+    let own: Vec<_> = spec
+        .resolved
+        .as_ref()
+        .unwrap()
+        .pools
+        .iter()
+        .filter(|pool| pool.own)
+        .collect();
+    assert!(!own[0].cidr.overlaps(own[1].cidr), "the clusters may be joined");
+    for case in &plan.cases {
+        assert!(fabric.crosses(&case.path));
+        let expected = if case.path.from.is_pod() {
+            Encapsulation::Unknown
+        } else {
+            Encapsulation::None
+        };
+        assert_eq!(case.path.expected, expected, "{}", case.path.name);
+    }
+    fabric.finish().await.unwrap();
+    assert!(fakes.iter().all(|fake| fake.paths() == before()));
+}
+
+#[tokio::test]
+async fn pods_are_given_what_the_scenario_asks_for() {
+    let text = SCENARIO.replacen(
+        "    nodes:\n",
+        "    image: registry.example/e:1\n    priority-class: high\n    resources: { cpu: \"2\", memory: 1Gi }\n    \
+         tolerations: [ { key: dedicated, value: net, effect: NoSchedule }, {} ]\n    nodes:\n",
+        1,
+    );
+    let scenario::Fabric::Kubernetes(spec) = parse(&text, "s.yaml")
+        .unwrap_or_else(|error| panic!("{error}"))
+        .fabric
+    else {
+        panic!("no cluster")
+    };
+    let plan = PodPlan {
+        place: "pod@a/Always".parse().unwrap(),
+        cluster: "c".to_owned(),
+        name: "p".to_owned(),
+        namespace: "n".to_owned(),
+        node: "n1".to_owned(),
+        pool: Some("big".to_owned()),
+    };
+    let made = pod(&plan, &mark(), &spec);
+    let inner = &made["spec"];
+    assert_eq!(inner["containers"][0]["image"], "registry.example/e:1");
+    assert_eq!(inner["priorityClassName"], "high");
+    assert_eq!(
+        inner["containers"][0]["resources"]["requests"],
+        json!({ "cpu": "2", "memory": "1Gi" })
+    );
+    assert_eq!(
+        inner["tolerations"],
+        json!([
+            { "key": "dedicated", "operator": "Equal", "value": "net", "effect": "NoSchedule" },
+            { "operator": "Exists" },
+        ])
+    );
+    assert_eq!(
+        made["metadata"]["annotations"]["cni.projectcalico.org/ipv4pools"],
+        r#"["big"]"#
+    );
+    assert!(inner["hostNetwork"].is_null());
+}
