@@ -135,13 +135,10 @@ fn read_rule(text: &str, handle: u64) -> FilterRule {
             }),
             "--comment" => {
                 // A quoted text goes on to the word that ends it.
-                let mut part = words.next().unwrap_or_default();
-                while part.starts_with('"') && !part.ends_with('"') {
-                    let Some(next) = words.next() else { break };
-                    if next.ends_with('"') {
-                        break;
-                    }
-                    part = "\"";
+                let first = words.next().unwrap_or_default();
+                let ends = |word: &str| word.ends_with('"') && !word.ends_with("\\\"");
+                if first.starts_with('"') && (first.len() == 1 || !ends(first)) {
+                    words.by_ref().find(|word| ends(word));
                 }
                 None
             }
