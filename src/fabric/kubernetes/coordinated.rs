@@ -94,7 +94,7 @@ impl KubernetesFabric {
     fn plan_pods(&self, cases: &[Case]) -> Result<Vec<PodPlan>, FabricError> {
         let mut places: BTreeSet<Place> = BTreeSet::new();
         for path in cases.iter().map(|case| &case.path) {
-            for place in [&path.from, &path.to] {
+            for place in path.places() {
                 places.insert(place.clone());
                 if self.spec.probe {
                     places.insert(Place::Node(place.node().to_owned()));

@@ -104,8 +104,12 @@ impl State {
                 .and_then(|text| serde_json::from_str::<Vec<String>>(text).ok()?.pop());
             self.next_address += 1;
             let address = match of_pool.as_deref() {
-                Some("default") => format!("10.244.0.{}", self.next_address),
-                Some(_) => format!("198.18.0.{}", self.next_address),
+                Some(name) => {
+                    let pool = &self.objects[&format!("/apis/crd.projectcalico.org/v1/ippools/{name}")];
+                    let cidr = pool["spec"]["cidr"].as_str().unwrap_or_default();
+                    let (network, _) = cidr.rsplit_once('.').unwrap_or_default();
+                    format!("{network}.{}", self.next_address)
+                }
                 None => "10.0.1.11".to_owned(),
             };
             object["status"] = self.pod_status.clone().unwrap_or_else(|| {
