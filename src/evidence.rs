@@ -1,11 +1,13 @@
 //! What was seen of a path during a trial, and the verdict over it. Pure: the seeing itself is done by workers on
 //! the nodes (`measure::network`), asked by the coordinator before and after each trial.
 
+mod diagnosis;
 mod inspection;
 mod probe;
 mod setup;
 mod verdict;
 
+pub use diagnosis::{Diagnosis, Finding, Severity, Step};
 pub use inspection::{
     AddressSeen, FdbSeen, FilterChain, FilterHook, FilterMatch, FilterRule, FilterTool, FilterVerdict,
     Inspection, KernelRoute, KernelRule, LinkSeen, MAIN_TABLE, NeighbourSeen, RouteKind, RuleAction,

@@ -17,6 +17,7 @@ mod chart;
 mod comparison;
 mod comparisons_csv;
 mod digits;
+mod doctor;
 mod gate_json;
 mod history;
 mod html;
@@ -36,6 +37,7 @@ mod fixture;
 mod tests;
 
 pub use comparison::comparison;
+pub use doctor::add_diagnosis;
 pub use history::{HistoryInputs, HistoryRun, Runs, history_files, terminal_history};
 
 use crate::{

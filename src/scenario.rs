@@ -26,7 +26,7 @@ mod workload;
 mod worse;
 
 pub use case::{Case, Path};
-pub use fault::Fault;
+pub use fault::{BrokenRoute, BrokenTable, Fault};
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
 pub use hosts::{Host, Hosts, Ssh};
 pub use kubernetes::{

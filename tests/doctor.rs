@@ -190,6 +190,55 @@ fn each<T: Sync>(cases: &[T], name: impl Fn(&T) -> String + Sync, work: impl Fn(
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }
 
+/// Two clusters with other ranges than encapbench would choose.
+const TWO_CLUSTERS: &str = "submariner: { cable: vxlan }
+    clusters:
+      - { name: east, gateway: east-1, subnets: [ { nodes: [east-1, east-2] } ] }
+      - name: west
+        gateway: west-2
+        subnets: [ { nodes: [west-1, west-2], cidr: 172.20.7.0/24 } ]
+        calico: { cross-subnet-pool: 10.99.0.0/18, always-pool: 192.168.64.0/18 }";
+
+/// The same for what joins clusters.
+const SUBMARINER_TABLE: [(&str, &[&str]); 12] = [
+    ("", &[]),
+    ("strict-rp-filter: { node: east-2 }", &["rp-filter east-2"]),
+    (
+        "remote-route: { node: west-1, broken: missing }",
+        &["remote-route west-1", "remote-route west-1"],
+    ),
+    (
+        "remote-route: { node: east-2, broken: unreachable }",
+        &["remote-route east-2", "remote-route east-2"],
+    ),
+    (
+        "remote-route: { node: east-2, broken: bird }",
+        &["remote-route east-2", "remote-route east-2"],
+    ),
+    (
+        "host-table: { node: east-1, broken: no-routes }",
+        &["host-table east-1"],
+    ),
+    (
+        "host-table: { node: west-2, broken: no-rule }",
+        &["host-table west-2"],
+    ),
+    (
+        "host-table: { node: east-1, broken: wrong-source }",
+        &["host-table east-1"],
+    ),
+    (
+        "udp-blocked: { node: east-1, port: 4800 }",
+        &["udp-blocked east-1"],
+    ),
+    (
+        "udp-blocked: { node: west-2, port: 4500 }",
+        &["udp-blocked west-2"],
+    ),
+    ("forward-drop: { node: west-2 }", &["forward-drop west-2"]),
+    ("no-ip-forwarding: { node: east-1 }", &["no-ip-forwarding east-1"]),
+];
+
 /// The confusion table: what is broken, and all that may be found then.
 const TABLE: [(&str, &[&str]); 10] = [
     ("", &[]),
@@ -213,17 +262,16 @@ const TABLE: [(&str, &[&str]); 10] = [
     ),
 ];
 
-#[test]
-fn each_fault_gives_its_own_finding_and_its_remedy_takes_it_away() {
+fn confusion(lab: &str, table: &[(&str, &[&str])]) {
     if !can_run(&["ip", "nft", "sysctl", "ethtool", "bridge"]) {
         return;
     }
     each(
-        &TABLE,
+        table,
         |(fault, _)| (*fault).to_owned(),
         |(fault, expected)| {
             let faults: &[&str] = if fault.is_empty() { &[] } else { &[fault] };
-            let lab = Lab::start(&scenario(ONE_CLUSTER, faults));
+            let lab = Lab::start(&scenario(lab, faults));
             let (findings, code) = lab.doctor();
             assert_eq!(names(&findings), *expected, "{findings:#?}");
             let is_error = findings.iter().any(|finding| finding["severity"] == "error");
@@ -239,6 +287,16 @@ fn each_fault_gives_its_own_finding_and_its_remedy_takes_it_away() {
             }
         },
     );
+}
+
+#[test]
+fn each_fault_gives_its_own_finding_and_its_remedy_takes_it_away() {
+    confusion(ONE_CLUSTER, &TABLE);
+}
+
+#[test]
+fn each_fault_between_clusters_gives_its_own_finding_and_its_remedy_takes_it_away() {
+    confusion(TWO_CLUSTERS, &SUBMARINER_TABLE);
 }
 
 /// Commands, each with its place, and all that may be found then.
@@ -296,16 +354,15 @@ const BY_HAND: [ByHand; 7] = [
     ),
 ];
 
-#[test]
-fn what_is_broken_by_hand_is_found_and_healed() {
+fn by_hand(text: &str, cases: &[ByHand]) {
     if !can_run(&["ip", "nft", "sysctl", "iptables"]) {
         return;
     }
     each(
-        &BY_HAND,
+        cases,
         |(commands, _)| format!("{commands:?}"),
         |(commands, expected)| {
-            let lab = Lab::start(&scenario(ONE_CLUSTER, &[]));
+            let lab = Lab::start(&scenario(text, &[]));
             for (place, command) in *commands {
                 lab.run(place, command);
             }
@@ -318,6 +375,61 @@ fn what_is_broken_by_hand_is_found_and_healed() {
             }
         },
     );
+}
+
+/// The same between clusters.
+const BY_HAND_BETWEEN: [ByHand; 5] = [
+    // Half of a remote range, by a metric of its own.
+    (
+        &[(
+            "east-2",
+            "ip route add blackhole 10.99.32.0/19 proto bird metric 32",
+        )],
+        &["remote-route east-2"],
+    ),
+    // Another table before the main one.
+    (
+        &[(
+            "west-1",
+            "ip rule add priority 90 to 10.0.0.0/8 lookup 77 && ip route add unreachable 10.244.0.0/16 table 77",
+        )],
+        &["remote-route west-1"],
+    ),
+    // The rule of table 150 after the main table's, and a strict filter on a device with a dot, at once.
+    (
+        &[
+            (
+                "east-1",
+                "ip rule del priority 150; ip rule add priority 32800 lookup 150",
+            ),
+            ("west-1", "sysctl -qw net.ipv4.conf.vxlan/calico.rp_filter=1"),
+        ],
+        &["host-table east-1", "rp-filter west-1"],
+    ),
+    (
+        &[(
+            "east-2",
+            "iptables -A OUTPUT -p udp -m multiport --dports 4800,4801 -j DROP",
+        )],
+        &["udp-blocked east-2"],
+    ),
+    (
+        &[(
+            "east-1",
+            "bridge fdb del 00:00:00:00:00:00 dev vxlan-tunnel dst 172.20.7.3 self",
+        )],
+        &["stale-fdb east-1"],
+    ),
+];
+
+#[test]
+fn what_is_broken_by_hand_is_found_and_healed() {
+    by_hand(ONE_CLUSTER, &BY_HAND);
+}
+
+#[test]
+fn what_is_broken_by_hand_between_clusters_is_found_and_healed() {
+    by_hand(TWO_CLUSTERS, &BY_HAND_BETWEEN);
 }
 
 #[test]
@@ -352,4 +464,46 @@ fn this_machine_is_examined_and_the_text_reads_well() {
         text.contains("broken.yaml:5:") && text.contains("no node is named `east-9`"),
         "{text}"
     );
+}
+
+#[test]
+fn a_run_whose_path_carries_nothing_calls_the_doctor() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.yaml");
+    let text = scenario(ONE_CLUSTER, &["forward-drop: { node: east-2 }"])
+        .replace(
+            "name: nodes, from: east-1, to: east-2",
+            "name: pods, from: pod@east-1, to: pod@east-2, vxlan-mode: Always",
+        )
+        .replace("duration: 1s", "duration: 200ms");
+    fs::write(&file, text).unwrap();
+    let run = folder.path().join("run");
+    let output = finish(
+        encapbench()
+            .arg("run")
+            .arg(&file)
+            .args(["--blocks", "1", "--quiet", "--out"])
+            .arg(&run),
+        LIMIT,
+    );
+    assert_eq!(program::code(output.status), 4, "{}", said(&output));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("[forward-drop]"), "{}", said(&output));
+    let found: Value = serde_json::from_slice(&fs::read(run.join("doctor.json")).unwrap()).unwrap();
+    assert_eq!(
+        names(found["findings"].as_array().unwrap()),
+        ["forward-drop east-2"]
+    );
+    for report in ["report.md", "report.html"] {
+        let text = fs::read_to_string(run.join(report)).unwrap();
+        assert!(
+            text.contains("What the doctor found") && text.contains("ip filter FORWARD"),
+            "{report}"
+        );
+    }
+    // Made again it is the same, byte for byte.
+    let before = fs::read(run.join("report.html")).unwrap();
+    let output = finish(encapbench().arg("report").arg(&run), LIMIT);
+    assert_eq!(program::code(output.status), 0, "{}", said(&output));
+    assert!(before == fs::read(run.join("report.html")).unwrap());
 }

@@ -1,9 +1,16 @@
 //! `encapbench doctor`: what is wrong with a lab or with this machine, why, and what to do.
 
-use super::{Exit, Failure, colour, run::log_to_stderr, width};
+use super::{
+    Exit, Failure, colour,
+    publish::{DOCTOR, Published},
+    run::log_to_stderr,
+    width,
+};
 use crate::{
+    coordinator::Ended,
     doctor::{self, Diagnosis, Examination, ExamineError, Severity, machine},
     fabric::{Fabric, FabricError},
+    run::write_whole,
     scenario::{self, Scenario},
     worker::protocol::chain,
 };
@@ -71,6 +78,50 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Exit, Failur
         Some(Severity::Warning) if args.strict => Exit::GateFailed,
         _ => Exit::Success,
     })
+}
+
+/// After a run in which a case has no valid trial, looks for the cause, and keeps what was found in the run's folder.
+/// Nothing where all cases are well, or the fabric can't be examined: the run's own outcome stands either way.
+pub(super) fn after_run<F: Fabric>(
+    fabric: &mut F,
+    folder: &Path,
+    published: &Published,
+    ended: &Result<Ended, Failure>,
+) -> Option<Diagnosis> {
+    let has_valid = |slug: &str| {
+        published
+            .recorded
+            .trials
+            .iter()
+            .any(|trial| trial.case == slug && trial.is_valid())
+    };
+    let failed = published
+        .recorded
+        .manifest
+        .cases
+        .iter()
+        .any(|case| !has_valid(&case.slug));
+    // Of an earlier part of the run that was gone on with.
+    let file = folder.join(DOCTOR);
+    if !matches!(ended, Ok(Ended::Done)) || !failed {
+        let _ = std::fs::remove_file(&file);
+        return None;
+    }
+    let case = match examine(fabric) {
+        Ok(case) => case,
+        Err(error) => {
+            tracing::warn!("the doctor could not look for the cause: {}", chain(&error));
+            return None;
+        }
+    };
+    let diagnosis = doctor::diagnose(&case);
+    let kept = serde_json::to_vec_pretty(&diagnosis)
+        .map_err(|error| error.to_string())
+        .and_then(|text| write_whole(folder, DOCTOR, &text).map_err(|error| chain(&error)));
+    if let Err(error) = kept {
+        tracing::warn!("what the doctor found could not be kept: {error}");
+    }
+    Some(diagnosis)
 }
 
 fn diagnose(case: &Examination, save: Option<&Path>) -> Result<Diagnosis, Failure> {

@@ -3,17 +3,35 @@
 use super::Failure;
 use crate::{
     analysis::{self, Summary, compare::ComparedRun},
+    evidence::Diagnosis,
     gate::{self, GateReport},
     report::{self, Inputs},
     run::{self, Recorded},
 };
 use std::path::Path;
 
+/// The file with what the doctor found, beside the trial log: like that it can't be made again.
+pub(super) const DOCTOR: &str = "doctor.json";
+
+fn read_diagnosis(folder: &Path) -> Result<Option<Diagnosis>, Failure> {
+    let file = folder.join(DOCTOR);
+    let text = match std::fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::Usage(format!("can't read {}: {error}", file.display()))),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| Failure::BadFile(format!("{}: {error}", file.display())))
+}
+
 /// A run, analysed and judged.
 pub(super) struct Published {
     pub(super) recorded: Recorded,
     pub(super) summary: Summary,
     pub(super) gates: GateReport,
+    /// What the doctor found after the run, where a path carried nothing.
+    pub(super) diagnosis: Option<Diagnosis>,
 }
 
 impl Published {
@@ -26,6 +44,7 @@ impl Published {
             recorded,
             summary,
             gates,
+            diagnosis: read_diagnosis(folder)?,
         })
     }
 
@@ -65,7 +84,11 @@ impl Published {
         run::write_log(&mut log, self.recorded.manifest.started, &intervals)
             .map_err(|error| Failure::Report(error.to_string()))?;
         write(vec![("latency.hlog".to_owned(), log)])?;
-        write(report::pages(&self.inputs()).map_err(failed)?)?;
+        let mut pages = report::pages(&self.inputs()).map_err(failed)?;
+        if let Some(diagnosis) = &self.diagnosis {
+            report::add_diagnosis(&mut pages, diagnosis);
+        }
+        write(pages)?;
         Ok(names)
     }
 

@@ -100,14 +100,24 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
     runtime.shutdown_background();
     // Whatever happened: what was measured is reported.
     let Start { folder, .. } = start;
-    let published = Published::read(&path)?;
+    let mut published = Published::read(&path)?;
     if published.recorded.trials.is_empty() {
         ended?;
         return Ok(Exit::Interrupted);
     }
+    published.diagnosis = super::doctor::after_run(&mut fabric, &path, &published, &ended);
     let written = published.write(&path);
     drop(folder);
     let mut shown = writeln!(out, "{}", published.terminal());
+    if let Some(diagnosis) = &published.diagnosis {
+        shown = shown.and_then(|()| {
+            writeln!(
+                out,
+                "{}",
+                crate::doctor::text(diagnosis, super::width(), super::colour())
+            )
+        });
+    }
     let ended = ended?;
     written?;
     shown = shown.and_then(|()| writeln!(out, "report: {}", path.join("report.html").display()));

@@ -8,6 +8,7 @@ mod packet_filter;
 mod reachability;
 mod rp_filter;
 mod source;
+mod submariner;
 mod vxlan;
 
 use super::examination::Examination;
@@ -21,6 +22,7 @@ pub fn diagnose(case: &Examination) -> Diagnosis {
         packet_filter::check,
         vxlan::check,
         encapsulation::check,
+        submariner::check,
         rp_filter::check,
         mtu::check,
         offload::check,

@@ -74,12 +74,54 @@ pub enum Fault {
         /// The node that it is for.
         peer: String,
     },
+    /// A worker's routes to other clusters are overridden.
+    #[serde(rename_all = "kebab-case")]
+    RemoteRoute {
+        /// The node; not a gateway.
+        node: String,
+        /// What became of them.
+        broken: BrokenRoute,
+    },
+    /// The table of a gateway's own packets, or its rule, is wrong.
+    #[serde(rename_all = "kebab-case")]
+    HostTable {
+        /// The gateway.
+        node: String,
+        /// What is wrong.
+        broken: BrokenTable,
+    },
     /// The uplink drops packets whose source would be answered by another device (`rp_filter=1`).
     #[serde(rename_all = "kebab-case")]
     StrictRpFilter {
         /// The node.
         node: String,
     },
+}
+
+/// What became of a worker's routes to other clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokenRoute {
+    /// They are gone.
+    Missing,
+    /// They drop with ICMP "host unreachable".
+    Unreachable,
+    /// They drop silently.
+    Blackhole,
+    /// BIRD's have taken their place, and lead to the subnet's router.
+    Bird,
+}
+
+/// What is wrong with the table of the gateway's own packets (table 150).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokenTable {
+    /// It is empty.
+    NoRoutes,
+    /// No rule leads to it.
+    NoRule,
+    /// Its routes name the node's address as the source.
+    WrongSource,
 }
 
 impl Fault {
@@ -96,6 +138,8 @@ impl Fault {
             Self::StaleFdb { .. } => "stale-fdb",
             Self::StaleNeighbour { .. } => "stale-neighbour",
             Self::StrictRpFilter { .. } => "strict-rp-filter",
+            Self::RemoteRoute { .. } => "remote-route",
+            Self::HostTable { .. } => "host-table",
         }
     }
 
@@ -111,7 +155,9 @@ impl Fault {
             | Self::RuleLoad { node, .. }
             | Self::StaleFdb { node, .. }
             | Self::StaleNeighbour { node, .. }
-            | Self::StrictRpFilter { node } => node,
+            | Self::StrictRpFilter { node }
+            | Self::RemoteRoute { node, .. }
+            | Self::HostTable { node, .. } => node,
         }
     }
 

@@ -297,11 +297,58 @@ fn nodes_reach(case: &Examination, from: &str, to: &str) -> bool {
     })
 }
 
+/// Cables whose port can't be knocked at (WireGuard, IPsec), where no packet crosses them: their rules are all there is.
+fn unheard_cables(case: &Examination) -> Vec<KnockResult> {
+    let mut found = Vec::new();
+    for view in case.nodes() {
+        let Some(own) = view
+            .cluster
+            .submariner
+            .as_ref()
+            .filter(|own| own.gateway == view.node.name && own.cable_tunnel.is_none())
+        else {
+            continue;
+        };
+        for other in case
+            .setup
+            .clusters
+            .iter()
+            .filter(|other| other.name != view.cluster.name)
+        {
+            let Some(there) = &other.submariner else { continue };
+            let crosses = case.probes.iter().any(|probe| {
+                let nodes = case.nodes_of(probe);
+                probe.is_reachable()
+                    && probe.from.is_pod()
+                    && nodes.contains(&own.gateway.as_str())
+                    && nodes.contains(&there.gateway.as_str())
+            });
+            if !crosses {
+                found.push(KnockResult {
+                    from: there.gateway.clone(),
+                    to: own.gateway.clone(),
+                    port: own.cable_port,
+                    device: own.cable_device.clone(),
+                    heard: None,
+                    error: None,
+                });
+            }
+        }
+    }
+    found
+}
+
 /// UDP ports of tunnels.
 fn ports(case: &Examination, findings: &mut Vec<Finding>) {
     let mut told: BTreeSet<(String, u16, String)> = BTreeSet::new();
     let mut on_the_way: Vec<&KnockResult> = Vec::new();
-    for knock in case.knocks.iter().filter(|knock| knock.heard != Some(true)) {
+    let cables = unheard_cables(case);
+    for knock in case
+        .knocks
+        .iter()
+        .chain(&cables)
+        .filter(|knock| knock.heard != Some(true))
+    {
         let (Some(from), Some(to)) = (case.node(&knock.from), case.node(&knock.to)) else {
             continue;
         };

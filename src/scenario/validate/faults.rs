@@ -46,7 +46,29 @@ pub(super) fn check(lab: &Lab, root: &[Step], problems: &mut Problems) {
                 );
             }
         }
+        let is_gateway = lab
+            .clusters
+            .iter()
+            .any(|cluster| cluster.gateway_node() == Some(fault.node()));
         match fault {
+            Fault::RemoteRoute { .. } | Fault::HostTable { .. } if lab.submariner.is_none() => problems.say(
+                &at("node"),
+                "the lab has no Submariner whose routes could be broken",
+                "add `submariner: { cable: vxlan }` to the lab".to_owned(),
+            ),
+            Fault::RemoteRoute { .. } if is_gateway => problems.say(
+                &at("node"),
+                format!(
+                    "`{}` is a gateway: these routes are those of the other nodes",
+                    fault.node()
+                ),
+                None,
+            ),
+            Fault::HostTable { .. } if nodes.contains(&fault.node()) && !is_gateway => problems.say(
+                &at("node"),
+                format!("`{}` is no gateway, and has no such table", fault.node()),
+                None,
+            ),
             Fault::UdpBlocked { port: 0, .. } => {
                 problems.say(&at("port"), "port must be from 1 to 65535, not 0", None);
             }

@@ -1,10 +1,11 @@
 //! Breaks a lab on purpose, once it is built.
 
-use super::{Site, TUNNEL, Through, UNDERLAY, step};
+use super::{HOST_TABLE, Site, TUNNEL, Through, UNDERLAY, step};
 use crate::fabric::lab::namespaces;
 use crate::fabric::lab::netlink::{FELIX, NetlinkError};
 use crate::fabric::lab::topology::Topology;
-use crate::scenario::{Fault, Firewall};
+use crate::scenario::{BrokenRoute, BrokenTable, Fault, Firewall};
+use crate::units::Cidr4;
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::fdb::FdbEntryBuilder;
 use nlink::netlink::neigh::Neighbor;
@@ -12,7 +13,8 @@ use nlink::netlink::nftables::{
     BaseChain, Chain, CmpOp, Expr, Family, FilterHook, PayloadBase, Policy, Priority, Register, Rule, Verdict,
 };
 use nlink::netlink::route::Ipv4Route;
-use nlink::netlink::types::route::RouteScope;
+use nlink::netlink::rule::RuleBuilder;
+use nlink::netlink::types::route::{RouteProtocol, RouteScope, RouteType};
 use nlink::netlink::{Connection, Nftables};
 use std::fs;
 
@@ -89,6 +91,8 @@ async fn make(
         }
         Fault::ChecksumOffload { .. } => checksum_offload(topology.nic.mtu.get(), site, fault).await,
         Fault::NoIpForwarding { .. } => sysctl(site, "ipv4/ip_forward", "0"),
+        Fault::RemoteRoute { broken, .. } => remote_route(*broken, topology, index, site).await,
+        Fault::HostTable { broken, .. } => host_table(*broken, topology, index, site, fault).await,
         Fault::StrictRpFilter { .. } => sysctl(site, &format!("ipv4/conf/{UNDERLAY}/rp_filter"), "1"),
         Fault::NodePrefix32 { .. } => node_prefix(topology, index, site, fault).await,
         Fault::RuleLoad { rules, .. } => {
@@ -241,6 +245,87 @@ async fn node_prefix(
                 .add_route(Through(to().gateway(peer.vtep).onlink(), tunnel)),
         )
         .await?;
+    }
+    Ok(())
+}
+
+/// The pools of other clusters, as a node routes to them.
+fn remote_pools(topology: &Topology, index: usize) -> Vec<Cidr4> {
+    topology
+        .remote_clusters(topology.nodes[index].cluster)
+        .flat_map(|(_, pools)| pools.iter().copied())
+        .collect()
+}
+
+fn to(pool: Cidr4) -> Ipv4Route {
+    Ipv4Route::from_addr(pool.network(), pool.prefix())
+}
+
+async fn remote_route(
+    broken: BrokenRoute,
+    topology: &Topology,
+    index: usize,
+    site: &Site,
+) -> Result<(), NetlinkError> {
+    let node = &topology.nodes[index];
+    for pool in remote_pools(topology, index) {
+        // Whatever its device and next hop.
+        let old = site.route.batch().del_route(Through(to(pool), 0));
+        site.run("take Submariner's route away", old).await?;
+        let batch = site.route.batch();
+        let batch = match broken {
+            BrokenRoute::Missing => continue,
+            // As the kernel's `unreachable` of another program: BIRD writes what it can't reach so.
+            BrokenRoute::Unreachable => batch.add_route(
+                to(pool)
+                    .route_type(RouteType::Unreachable)
+                    .protocol(RouteProtocol::Bird),
+            ),
+            BrokenRoute::Blackhole => batch.add_route(to(pool).route_type(RouteType::Blackhole)),
+            BrokenRoute::Bird => {
+                let uplink = site.index(UNDERLAY).await?;
+                let router = topology.subnets[node.subnet].router;
+                batch.add_route(Through(
+                    to(pool).gateway(router).protocol(RouteProtocol::Bird),
+                    uplink,
+                ))
+            }
+        };
+        site.run("put another route in its place", batch).await?;
+    }
+    Ok(())
+}
+
+async fn host_table(
+    broken: BrokenTable,
+    topology: &Topology,
+    index: usize,
+    site: &Site,
+    fault: &Fault,
+) -> Result<(), NetlinkError> {
+    let failed = |what: &str| site.failed(format!("make the fault {} ({what})", fault.name()));
+    if broken == BrokenTable::NoRule {
+        return site
+            .route
+            .del_rule(RuleBuilder::v4().priority(HOST_TABLE).table(HOST_TABLE))
+            .await
+            .map_err(failed("rule"));
+    }
+    let uplink = site.index(UNDERLAY).await?;
+    for pool in remote_pools(topology, index) {
+        let route = || {
+            to(pool)
+                .table(HOST_TABLE)
+                .scope(RouteScope::Link)
+                .protocol(RouteProtocol::Static)
+        };
+        let old = route().prefsrc(topology.nodes[index].vtep).dev_index(uplink);
+        site.route.del_route(old).await.map_err(failed("routes"))?;
+        if broken == BrokenTable::WrongSource {
+            let new = Through(route().prefsrc(topology.nodes[index].address), uplink);
+            site.run("add a route to table 150", site.route.batch().add_route(new))
+                .await?;
+        }
     }
     Ok(())
 }
