@@ -20,6 +20,8 @@ const QUESTION: usize = 4 + 8 + 4;
 const ANSWER: usize = QUESTION + 4 + 4;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// The same before a path is said to lose packets for their size: a busy machine answers late.
+const LONG_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a datagram is sent before it counts as lost.
 const TRIES: u32 = 4;
 /// How long a connection may take, in which a lost SYN is sent again once (RFC 6298).
@@ -161,6 +163,7 @@ struct Asker<'a> {
     socket: UdpSocket,
     token: u64,
     number: u32,
+    patience: Duration,
     stop: &'a Stop,
 }
 
@@ -184,7 +187,7 @@ impl Asker<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + self.patience;
             while Instant::now() < deadline && !self.stop.is_stopped() {
                 match self.socket.recv(&mut answer) {
                     Ok(ANSWER) if answer[..QUESTION] == bytes[..QUESTION] => {
@@ -222,6 +225,7 @@ fn datagrams(target: &ProbeTarget, token: u64, stop: &Stop, seen: &mut ProbeSeen
         socket,
         token,
         number: 0,
+        patience: PATIENCE,
         stop,
     };
     let Some(source) = asker.ask(0, TRIES)? else {
@@ -265,6 +269,10 @@ fn datagrams(target: &ProbeTarget, token: u64, stop: &Stop, seen: &mut ProbeSeen
                 fails = middle;
             }
         }
+    }
+    asker.patience = LONG_PATIENCE;
+    if asker.ask(mtu, TRIES)?.is_some() {
+        passes = mtu;
     }
     seen.passing_mtu = (passes > 0).then_some(passes);
     Ok(())
