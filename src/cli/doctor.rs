@@ -9,7 +9,7 @@ use super::{
 use crate::{
     coordinator::Ended,
     doctor::{self, Diagnosis, Examination, ExamineError, Severity, machine},
-    fabric::{Fabric, FabricError},
+    fabric::{AnyFabric, Fabric, FabricError},
     run::write_whole,
     scenario::{self, Scenario},
     worker::protocol::chain,
@@ -82,8 +82,8 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Exit, Failur
 
 /// After a run in which a case has no valid trial, looks for the cause, and keeps what was found in the run's folder.
 /// Nothing where all cases are well, or the fabric can't be examined: the run's own outcome stands either way.
-pub(super) fn after_run<F: Fabric>(
-    fabric: &mut F,
+pub(super) fn after_run(
+    fabric: &mut AnyFabric,
     folder: &Path,
     published: &Published,
     ended: &Result<Ended, Failure>,
@@ -107,7 +107,7 @@ pub(super) fn after_run<F: Fabric>(
         let _ = std::fs::remove_file(&file);
         return None;
     }
-    let case = match examine(fabric) {
+    let case = match again(fabric)? {
         Ok(case) => case,
         Err(error) => {
             tracing::warn!("the doctor could not look for the cause: {}", chain(&error));
@@ -142,6 +142,22 @@ fn read(file: &Path) -> Result<Scenario, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::Usage(format!("can't read the scenario {name}: {error}")))?;
     scenario::parse(&text, &name).map_err(|error| Failure::BadFile(error.to_string()))
+}
+
+/// What a run's fabric shows once it is made ready again. Nothing of others than a lab: pods of a cluster that was
+/// cleaned up must not come back.
+#[cfg(feature = "lab")]
+fn again(fabric: &mut AnyFabric) -> Option<Result<Examination, Failure>> {
+    match fabric {
+        AnyFabric::Lab(lab) => Some(examine(&mut **lab)),
+        _ => None,
+    }
+}
+
+/// This encapbench has no lab to make ready again.
+#[cfg(not(feature = "lab"))]
+fn again(_: &mut AnyFabric) -> Option<Result<Examination, Failure>> {
+    None
 }
 
 /// Examines a fabric, made ready before and taken down after. Of a lab: call it before any other thread starts.
@@ -195,7 +211,7 @@ fn built(file: &Path) -> Result<Examination, Failure> {
 
 #[cfg(not(feature = "lab"))]
 fn attached(_: &str) -> Result<Examination, Failure> {
-    let mut absent = None::<crate::fabric::AnyFabric>;
+    let mut absent = None::<AnyFabric>;
     match &mut absent {
         Some(fabric) => examine(fabric),
         None => Err(Failure::Fabric(FabricError::Unable(

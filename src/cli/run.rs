@@ -235,6 +235,10 @@ fn drive<F: Fabric>(
         drop(coordinator);
         // Whatever happened, nothing stays behind.
         let finished = fabric.finish().await;
+        if let (Err(_), Err(left)) = (&ended, &finished) {
+            // The run's own failure is what is returned; what it left behind must be known all the same.
+            tracing::warn!("{left}");
+        }
         let ended = ended.map_err(|error: RunError| Failure::from(error))?;
         finished?;
         Ok(ended)
