@@ -119,11 +119,15 @@ impl Link {
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let keeper = tokio::spawn(keep_log(place.to_owned(), errors, log.clone()));
         let (requests, mut outgoing) = mpsc::unbounded_channel::<Request>();
+        // Nobody can have closed it yet.
+        let _ = requests.send(Request::Hello { version: VERSION });
         // One task owns the worker's stdin, so that a cancelled wait can never leave half a line in it.
         let writer = tokio::spawn(async move {
-            let mut beat = tokio::time::interval(HEARTBEAT);
+            // The first beat comes after a while: hello must be the first line.
+            let mut beat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
             loop {
                 let request = tokio::select! {
+                    biased;
                     request = outgoing.recv() => match request { Some(request) => request, None => return },
                     _ = beat.tick() => Request::Heartbeat,
                 };
@@ -148,7 +152,6 @@ impl Link {
             tasks: vec![keeper, writer],
             kill: Some(kill),
         };
-        link.send(Request::Hello { version: VERSION });
         let mut lines = BufReader::new(output);
         match timeout(GREETING, read_message(&mut lines)).await {
             Ok(Ok(Some(Message::Hello {
