@@ -2,6 +2,7 @@
 //!
 //! It emits [`Event`]s and appends to the run folder; it prints nothing.
 
+mod idle;
 mod link;
 mod pairs;
 mod reach;

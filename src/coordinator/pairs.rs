@@ -3,6 +3,7 @@
 
 use super::{
     Link, Workers,
+    idle::Idle,
     trial::{
         End, GRACE, TrialError, answer_job, as_throughput, carried, client_job, glance, limit, machines,
         probe_job, server_job, stream_connections, token,
@@ -77,7 +78,9 @@ pub(super) async fn measure<F: Fabric>(
             to: to?,
         });
     }
+    let idle = Idle::watch(fabric, workers, &watched).await?;
     let before = glance(workers, &watched).await?;
+    let begun = Instant::now();
     let kind = case
         .workload
         .kind()
@@ -113,6 +116,17 @@ pub(super) async fn measure<F: Fabric>(
         }
     }
     let after = glance(workers, &watched).await?;
+    let took = begun.elapsed();
+    if let Some(idle) = idle {
+        trial.evidence.noise_bytes = Some(idle.noise(workers, &watched, &before, &after, took).await?);
+    }
+    for pair in case.path.pairs() {
+        for unseen in fabric.unseen(pair) {
+            if !trial.evidence.unseen.contains(&unseen) {
+                trial.evidence.unseen.push(unseen);
+            }
+        }
+    }
     trial.cpu = machines(workers, &watched, &before, &after);
     trial.evidence.payload_bytes = trial.evidence.pair_payload_bytes.iter().sum();
     trial.evidence.before = before.into_iter().map(|snapshot| snapshot.seen).collect();

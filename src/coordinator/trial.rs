@@ -2,10 +2,11 @@
 
 use super::{
     GLANCE, Link, LinkError, Workers,
+    idle::Idle,
     search::{Next, RateSearch},
 };
 use crate::{
-    evidence::{ConnectionSeen, DeviceRole, Observation},
+    evidence::{ConnectionSeen, Observation},
     fabric::{Fabric, FabricError},
     measure::{
         Direction, LatencyResult, MachineCpu, SearchStep, StreamResult, ThroughputResult, process_seconds,
@@ -22,8 +23,6 @@ use std::{
 
 /// How long setting up a connection, or ending one, may take on top of what is measured.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
-/// How long the nodes are watched without the trial, before it and after it, where others use them too.
-const IDLE: Duration = Duration::from_millis(300);
 /// How often throughput is sampled.
 const SAMPLE_INTERVAL: Span = Span::from_millis(100);
 
@@ -101,14 +100,7 @@ pub(super) async fn measure<F: Fabric>(
         address: fabric.address(&case.path, &case.path.to)?,
         place: &case.path.to,
     };
-    // On nodes that others use as well, idle windows before and after tell their traffic from the trial's.
-    let idle = if fabric.is_shared() && !watched.is_empty() {
-        let first = glance(workers, &watched).await?;
-        tokio::time::sleep(IDLE).await;
-        Some(first)
-    } else {
-        None
-    };
+    let idle = Idle::watch(fabric, workers, &watched).await?;
     let before = glance(workers, &watched).await?;
     // No use to wait for answers that can't come.
     if case.path.crossing.is_some()
@@ -175,10 +167,8 @@ pub(super) async fn measure<F: Fabric>(
     }
     let after = glance(workers, &watched).await?;
     let took = begun.elapsed();
-    if let Some(first) = idle {
-        tokio::time::sleep(IDLE).await;
-        let last = glance(workers, &watched).await?;
-        trial.evidence.noise_bytes = Some(noise(&[(&first, &before), (&after, &last)], took));
+    if let Some(idle) = idle {
+        trial.evidence.noise_bytes = Some(idle.noise(workers, &watched, &before, &after, took).await?);
     }
     trial.evidence.unseen.extend(fabric.unseen(&case.path));
     trial.cpu = machines(workers, &watched, &before, &after);
@@ -260,25 +250,6 @@ fn hops(tunnels: &[(String, u32)]) -> Vec<HopCpu> {
             })
         })
         .collect()
-}
-
-/// What the nodes' tunnel devices carry in as long a time as the trial took, by the busiest node of the busier idle
-/// window.
-fn noise(windows: &[(&Vec<Snapshot>, &Vec<Snapshot>)], took: Duration) -> u64 {
-    let tunnel = |snapshot: &Snapshot| -> u64 {
-        let devices = snapshot.seen.devices.iter();
-        devices
-            .filter(|device| device.role == DeviceRole::Tunnel)
-            .map(|device| device.rx_bytes.saturating_add(device.tx_bytes))
-            .sum()
-    };
-    let carried = windows
-        .iter()
-        .flat_map(|(begin, end)| begin.iter().zip(end.iter()))
-        .map(|(begin, end)| tunnel(end).saturating_sub(tunnel(begin)))
-        .max()
-        .unwrap_or(0);
-    (carried as f64 * took.as_secs_f64() / IDLE.as_secs_f64()) as u64
 }
 
 /// CPU time of each machine that the watched nodes are on, once a machine.
