@@ -89,7 +89,7 @@ pub struct Throughput {
     /// The wanted congestion control algorithm; cubic, else whatever all workers can set, if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub congestion: Option<String>,
-    /// Send and receive by the cheapest means there are (`trunc`, `short-queue`; of UDP `gso`, `gro`), so that the worker
+    /// Send and receive by the cheapest means there are (`trunc`; of UDP `gso`, `gro`), so that the worker
     /// is not what is measured; `false` copies data as iperf3 does.
     pub fast: bool,
     /// Techniques to use besides.
