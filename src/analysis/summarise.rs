@@ -16,7 +16,7 @@ use crate::{
     run::{Manifest, Outcome, Trial},
     scenario::{Case, Metric, WorkloadKind},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A case's trials, sorted by what became of them.
 #[derive(Default)]
@@ -32,11 +32,11 @@ pub(super) struct Trials<'a> {
 }
 
 impl<'a> Trials<'a> {
-    /// The trials of a case. A resumed run may have tried a block's trial again: the last that was measured stands
-    /// for the block, or the last of all where none was.
-    fn of(case: &Case, log: &'a [Trial]) -> Self {
+    /// The trials of a case, whose lines in the log these are. A resumed run may have tried a block's trial again: the
+    /// last that was measured stands for the block, or the last of all where none was.
+    fn of(log: &[&'a Trial]) -> Self {
         let mut blocks: BTreeMap<u32, &Trial> = BTreeMap::new();
-        for trial in log.iter().filter(|trial| trial.case == case.slug) {
+        for &trial in log {
             let measured = |trial: &Trial| trial.outcome == Outcome::Measured;
             let known = blocks.entry(trial.block).or_insert(trial);
             if measured(trial) || !measured(known) {
@@ -75,7 +75,8 @@ fn merge<'a>(
             Some(merged) => merged.add(histogram)?,
         }
     }
-    Ok(merged)
+    // A run has many cases; what was recorded into takes 200 KiB each.
+    Ok(merged.map(LatencyHistogram::packed))
 }
 
 /// The metric that a case is there for.
@@ -181,6 +182,11 @@ fn rows(
     rows
 }
 
+/// Where each name stands.
+fn places<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<&'a str, usize> {
+    names.enumerate().map(|(place, name)| (name, place)).collect()
+}
+
 /// What a run's trials amount to.
 ///
 /// Only trials that were measured and not contradicted count; what was left out becomes a warning. A run without one
@@ -188,6 +194,10 @@ fn rows(
 pub fn summarise(manifest: &Manifest, log: &[Trial]) -> Summary {
     let mut summary = Summary::default();
     let mut cases = Vec::new();
+    let mut by_case: HashMap<&str, Vec<&Trial>> = HashMap::new();
+    for trial in log {
+        by_case.entry(trial.case.as_str()).or_default().push(trial);
+    }
     for case in &manifest.cases {
         let Some(kind) = case.workload.kind() else {
             summary.warnings.push(format!(
@@ -196,7 +206,7 @@ pub fn summarise(manifest: &Manifest, log: &[Trial]) -> Summary {
             ));
             continue;
         };
-        let trials = Trials::of(case, log);
+        let trials = Trials::of(by_case.get(case.slug.as_str()).map_or(&[], Vec::as_slice));
         match summarise_case(case, kind, &trials) {
             Ok(of_case) => {
                 cases.push((case, kind, trials));
@@ -218,14 +228,18 @@ pub fn summarise(manifest: &Manifest, log: &[Trial]) -> Summary {
         let rows = rows(manifest, case, *kind, of_case, base, trials.evidence());
         summary.rows.extend(rows);
     }
-    let paths = &manifest.scenario.paths;
-    let workloads = &manifest.scenario.workloads;
+    let paths = places(manifest.scenario.paths.iter().map(|path| path.name.as_str()));
+    let workloads = places(
+        manifest
+            .scenario
+            .workloads
+            .iter()
+            .map(|workload| workload.name.as_str()),
+    );
     summary.rows.sort_by_key(|row| {
         (
-            paths.iter().position(|path| path.name == row.path),
-            workloads
-                .iter()
-                .position(|workload| workload.name == row.workload),
+            paths.get(row.path.as_str()),
+            workloads.get(row.workload.as_str()),
             row.metric,
         )
     });

@@ -237,11 +237,9 @@ fn congestion(cases: &[Analysed<'_>], warnings: &mut Vec<String>) {
 
 /// Trials of cases that the manifest doesn't know.
 fn strangers(manifest: &Manifest, log: &[Trial], warnings: &mut Vec<String>) {
-    let strangers: BTreeSet<&str> = log
-        .iter()
-        .map(|trial| trial.case.as_str())
-        .filter(|slug| manifest.cases.iter().all(|case| case.slug != *slug))
-        .collect();
+    let known: BTreeSet<&str> = manifest.cases.iter().map(|case| case.slug.as_str()).collect();
+    let logged: BTreeSet<&str> = log.iter().map(|trial| trial.case.as_str()).collect();
+    let strangers: Vec<&str> = logged.difference(&known).copied().collect();
     if !strangers.is_empty() {
         let slugs: Vec<String> = strangers.iter().map(|slug| format!("`{slug}`")).collect();
         warnings.push(format!(

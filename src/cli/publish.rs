@@ -25,6 +25,21 @@ fn read_diagnosis(folder: &Path) -> Result<Option<Diagnosis>, Failure> {
         .map_err(|error| Failure::BadFile(format!("{}: {error}", file.display())))
 }
 
+fn failed(error: &report::ReportError) -> Failure {
+    Failure::Report(error.to_string())
+}
+
+/// Writes files into a folder, each whole, and returns their names.
+fn write_files(folder: &Path, files: Vec<report::ReportFile>) -> Result<Vec<String>, Failure> {
+    files
+        .into_iter()
+        .map(|(name, bytes)| {
+            run::write_whole(folder, &name, &bytes)?;
+            Ok(name)
+        })
+        .collect()
+}
+
 /// A run, analysed and judged.
 pub(super) struct Published {
     pub(super) recorded: Recorded,
@@ -66,29 +81,28 @@ impl Published {
         }
     }
 
-    /// Writes all report files into the folder.
+    /// Writes the files for programs into the folder, and returns their names.
+    pub(super) fn write_tables(&self, folder: &Path) -> Result<Vec<String>, Failure> {
+        write_files(
+            folder,
+            report::tables(&self.inputs()).map_err(|error| failed(&error))?,
+        )
+    }
+
+    /// Writes all report files into the folder, and returns their names.
     pub(super) fn write(&self, folder: &Path) -> Result<Vec<String>, Failure> {
-        let failed = |error: report::ReportError| Failure::Report(error.to_string());
-        let mut names = Vec::new();
-        let mut write = |files: Vec<report::ReportFile>| -> Result<(), Failure> {
-            for (name, bytes) in files {
-                run::write_whole(folder, &name, &bytes)?;
-                names.push(name);
-            }
-            Ok(())
-        };
         // What is quick to make comes first: of a long run the charts take their time.
-        write(report::tables(&self.inputs()).map_err(failed)?)?;
+        let mut names = self.write_tables(folder)?;
         let mut log = Vec::new();
         let intervals = run::log_intervals(&self.recorded.trials);
         run::write_log(&mut log, self.recorded.manifest.started, &intervals)
             .map_err(|error| Failure::Report(error.to_string()))?;
-        write(vec![("latency.hlog".to_owned(), log)])?;
-        let mut pages = report::pages(&self.inputs()).map_err(failed)?;
+        names.extend(write_files(folder, vec![("latency.hlog".to_owned(), log)])?);
+        let mut pages = report::pages(&self.inputs()).map_err(|error| failed(&error))?;
         if let Some(diagnosis) = &self.diagnosis {
             report::add_diagnosis(&mut pages, diagnosis);
         }
-        write(pages)?;
+        names.extend(write_files(folder, pages)?);
         Ok(names)
     }
 

@@ -17,6 +17,9 @@ pub(super) struct ReportArgs {
     /// Print no table
     #[arg(long, short)]
     quiet: bool,
+    /// Make only the files for programs (CSV, JSON, JUnit, OpenMetrics), which are quick: no pages, no charts
+    #[arg(long)]
+    tables: bool,
 }
 
 /// Makes the report files again.
@@ -28,7 +31,11 @@ pub(super) fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<Exit, Failur
             writeln!(out, "{}", published.terminal())?;
             out.flush()?;
         }
-        let names = published.write(folder)?;
+        let names = if args.tables {
+            published.write_tables(folder)?
+        } else {
+            published.write(folder)?
+        };
         writeln!(out, "{} files in {}", names.len(), folder.display())?;
     }
     Ok(Exit::Success)

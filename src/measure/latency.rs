@@ -104,6 +104,17 @@ impl LatencyHistogram {
         }
     }
 
+    /// The same counts in as little memory as they need: for what is kept and not recorded into.
+    #[must_use]
+    pub fn packed(self) -> Self {
+        match self.inner {
+            Inner::Whole(_) => Self {
+                inner: Inner::Packed(Packed::new(self.counts())),
+            },
+            Inner::Packed(_) => self,
+        }
+    }
+
     /// How many times were counted.
     pub fn count(&self) -> u64 {
         match &self.inner {

@@ -7,7 +7,7 @@ use crate::{
     scenario::{Case, Crossing, Encapsulation},
 };
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A leg of a path.
 #[derive(Debug, Clone, Serialize)]
@@ -42,6 +42,19 @@ pub(in crate::report) struct SourceLine {
 
 /// All legs of all paths between clusters, and the sources seen on these; nothing in runs without such paths.
 pub(super) fn by_path(inputs: &Inputs<'_>) -> (Vec<LegLine>, Vec<SourceLine>) {
+    let paths: HashMap<&str, &str> = inputs
+        .manifest
+        .cases
+        .iter()
+        .filter(|case| case.path.crossing.is_some())
+        .map(|case| (case.slug.as_str(), case.path.name.as_str()))
+        .collect();
+    let mut by_path: HashMap<&str, Vec<&Trial>> = HashMap::new();
+    for trial in inputs.trials {
+        if let Some(path) = paths.get(trial.case.as_str()) {
+            by_path.entry(path).or_default().push(trial);
+        }
+    }
     let mut seen = BTreeSet::new();
     let mut lines = Vec::new();
     let mut sources = Vec::new();
@@ -52,24 +65,15 @@ pub(super) fn by_path(inputs: &Inputs<'_>) -> (Vec<LegLine>, Vec<SourceLine>) {
         if !seen.insert(case.path.name.as_str()) {
             continue;
         }
-        let slugs: BTreeSet<&str> = inputs
-            .manifest
-            .cases
-            .iter()
-            .filter(|other| other.path.name == case.path.name)
-            .map(|other| other.slug.as_str())
-            .collect();
-        let trials: Vec<&Trial> = inputs
-            .trials
-            .iter()
-            .filter(|trial| slugs.contains(trial.case.as_str()))
-            .collect();
+        let trials = by_path
+            .get(case.path.name.as_str())
+            .map_or(&[][..], Vec::as_slice);
         lines.extend(
             legs(&case.path, crossing)
                 .chunks_exact(2)
-                .map(|ends| leg(case, crossing, &ends[0], &ends[1], &trials)),
+                .map(|ends| leg(case, crossing, &ends[0], &ends[1], trials)),
         );
-        sources.push(source(inputs, case, &trials));
+        sources.push(source(inputs, case, trials));
     }
     (lines, sources)
 }

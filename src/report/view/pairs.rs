@@ -8,6 +8,7 @@ use crate::{
     scenario::{Case, Metric, WorkloadKind},
 };
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// A pair, over the trials that count.
 #[derive(Debug, Clone, Serialize)]
@@ -34,21 +35,29 @@ pub(crate) struct PairTable {
 
 pub(super) fn tables(inputs: &Inputs<'_>, index: &Index<'_>) -> Vec<PairTable> {
     let cases = inputs.manifest.cases.iter();
+    let mut by_case: HashMap<&str, Vec<&Trial>> = HashMap::new();
+    for trial in inputs
+        .trials
+        .iter()
+        .filter(|trial| trial.is_valid() && !trial.pairs.is_empty())
+    {
+        by_case.entry(&trial.case).or_default().push(trial);
+    }
     cases
         .filter(|case| {
             !case.path.together_with.is_empty()
                 && matches!(case.workload.kind(), Some(WorkloadKind::Throughput(_)))
         })
-        .filter_map(|case| table(inputs, index, case))
+        .filter_map(|case| table(by_case.get(case.slug.as_str())?, index, case))
         .collect()
 }
 
-fn table(inputs: &Inputs<'_>, index: &Index<'_>, case: &Case) -> Option<PairTable> {
+fn table(trials: &[&Trial], index: &Index<'_>, case: &Case) -> Option<PairTable> {
     let count = case.path.pairs().count();
-    let trials: Vec<&Trial> = inputs
-        .trials
+    let trials: Vec<&Trial> = trials
         .iter()
-        .filter(|trial| trial.case == case.slug && trial.is_valid() && trial.pairs.len() == count)
+        .copied()
+        .filter(|trial| trial.pairs.len() == count)
         .collect();
     let began = trials
         .iter()
