@@ -1,7 +1,11 @@
 //! `comparisons.csv`: one line for each case and metric that is compared to the path of `relative-to`, paired within
 //! blocks: the ratio, the difference, and the smallest difference that the run could have shown.
 
-use super::{Inputs, ReportError, digits, labels::cell, summary_csv::table};
+use super::{
+    Inputs, ReportError, digits,
+    labels::cell,
+    summary_csv::{columns, table},
+};
 
 /// The columns.
 pub(super) const COLUMNS: [&str; 18] = [
@@ -34,13 +38,20 @@ pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
                 continue;
             };
             let ratio = |value: Option<f64>| value.map_or_else(String::new, digits::csv_ratio);
-            let figure =
-                |value: Option<f64>| value.map_or_else(String::new, |value| digits::csv(row.metric, value));
-            let low = |interval: Option<(f64, f64)>| interval.map(|(low, _)| low);
-            let high = |interval: Option<(f64, f64)>| interval.map(|(_, high)| high);
-            let relative = row.relative.and_then(|of| of.interval);
-            let difference = row.difference.and_then(|of| of.interval);
+            let [middle, low, high] = columns(
+                row.relative.as_ref(),
+                &digits::csv_ratio,
+                &digits::csv_ratio_interval,
+            );
+            let [difference, difference_low, difference_high] = columns(
+                row.difference.as_ref(),
+                &|value| digits::csv(row.metric, value),
+                &|ends| digits::csv_interval(row.metric, ends),
+            );
             let student = row.student_ratio;
+            let (student_low, student_high) = student.map_or_else(Default::default, |(_, low, high)| {
+                digits::csv_ratio_interval((low, high))
+            });
             out.write_record([
                 cell(&row.case),
                 cell(&row.path),
@@ -49,20 +60,20 @@ pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
                 row.metric.unit().to_owned(),
                 cell(base),
                 estimate.count.to_string(),
-                ratio(row.relative.map(|of| of.median)),
-                ratio(low(relative)),
-                ratio(high(relative)),
-                figure(row.difference.map(|of| of.median)),
-                figure(low(difference)),
-                figure(high(difference)),
+                middle,
+                low,
+                high,
+                difference,
+                difference_low,
+                difference_high,
                 if estimate.interval.is_some() {
                     digits::csv_ratio(estimate.coverage)
                 } else {
                     String::new()
                 },
                 ratio(student.map(|(middle, _, _)| middle)),
-                ratio(student.map(|(_, low, _)| low)),
-                ratio(student.map(|(_, _, high)| high)),
+                student_low,
+                student_high,
                 ratio(row.smallest_difference),
             ])?;
         }

@@ -12,6 +12,9 @@
 //! | ratios | 4 | 2 decimals, 3 below 0.1 |
 //! | shares of bytes | 4 | percent with 1 decimal |
 //!
+//! In CSV, what is small has decimals enough for three significant digits, and an interval's ends are rounded outwards:
+//! what is written covers no less than what was computed.
+//!
 //! What is not finite is not known: an empty cell in CSV, a dash for people.
 
 use crate::scenario::Metric;
@@ -31,19 +34,63 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A figure of a metric as CSV has it.
-pub(super) fn csv(metric: Metric, value: f64) -> String {
-    let decimals = match metric {
+/// Three significant digits are enough: a histogram holds no more.
+const SIGNIFICANT: i32 = 3;
+/// More decimals than this are noise of the arithmetic.
+const MOST_DECIMALS: i32 = 12;
+
+/// Decimals of a metric's figures in CSV, at the least.
+const fn decimals_of(metric: Metric) -> usize {
+    match metric {
         Metric::Retransmits | Metric::TransactionsPerSecond => 1,
         Metric::CpuSecondsPerGb | Metric::LossPercent | Metric::ReorderedPercent | Metric::Fairness => 4,
         _ => 2,
+    }
+}
+
+/// Decimals of ratios and shares in CSV, at the least.
+const RATIO_DECIMALS: usize = 4;
+
+/// So many decimals, or more where a small value needs them.
+fn enough(value: f64, least: usize) -> usize {
+    if value == 0.0 || !value.is_finite() {
+        return least;
+    }
+    let needed = SIGNIFICANT - 1 - value.abs().log10().floor() as i32;
+    least.max(needed.clamp(0, MOST_DECIMALS) as usize)
+}
+
+/// Ends of an interval, the low one rounded down and the high one up.
+fn outwards((low, high): (f64, f64), least: usize) -> (String, String) {
+    let end = |value: f64, round: fn(f64) -> f64| {
+        let decimals = enough(value, least);
+        let scale = 10_f64.powi(decimals as i32);
+        let scaled = value * scale;
+        // What is a number of so many decimals but for binary fractions stays what it is.
+        let near = (scaled - scaled.round()).abs() < 1e-6;
+        fixed(if near { value } else { round(scaled) / scale }, decimals)
     };
-    fixed(value, decimals)
+    (end(low, f64::floor), end(high, f64::ceil))
+}
+
+/// A figure of a metric as CSV has it.
+pub(super) fn csv(metric: Metric, value: f64) -> String {
+    fixed(value, enough(value, decimals_of(metric)))
+}
+
+/// The ends of a figure's interval as CSV has them.
+pub(super) fn csv_interval(metric: Metric, ends: (f64, f64)) -> (String, String) {
+    outwards(ends, decimals_of(metric))
 }
 
 /// A ratio or a share as CSV has it.
 pub(super) fn csv_ratio(value: f64) -> String {
-    fixed(value, 4)
+    fixed(value, enough(value, RATIO_DECIMALS))
+}
+
+/// The ends of a ratio's interval as CSV has them.
+pub(super) fn csv_ratio_interval(ends: (f64, f64)) -> (String, String) {
+    outwards(ends, RATIO_DECIMALS)
 }
 
 /// Three significant digits at least, whole from 100 on.
@@ -136,7 +183,10 @@ mod tests {
     fn rounds_to_the_stated_digits() {
         assert_eq!(csv(Metric::Throughput, 989.126), "989.13");
         assert_eq!(csv(Metric::CpuSecondsPerGb, 1.234_56), "1.2346");
-        assert_eq!(csv(Metric::Retransmits, -0.01), "0.0");
+        assert_eq!(csv(Metric::Retransmits, -0.01), "-0.0100");
+        assert_eq!(csv_ratio(-1e-15), "0.000000000000");
+        assert_eq!(csv(Metric::Throughput, 0.012_345), "0.0123");
+        assert_eq!(csv_ratio(0.000_123_45), "0.000123");
         assert_eq!(human(Metric::LatencyP99, 1203.6), "1204");
         assert_eq!(human(Metric::LatencyP50, 31.26), "31.3");
         assert_eq!(human(Metric::LatencyP50, 99.96), "100");
@@ -147,6 +197,17 @@ mod tests {
     }
 
     proptest! {
+        /// For all intervals: what is written covers what was computed, and not much more.
+        #[test]
+        fn intervals_are_rounded_outwards(low in -1e6..1e6_f64, width in 0.0..1e3_f64, shift in -9..0_i32) {
+            let (low, high) = (low * 10_f64.powi(shift), (low + width) * 10_f64.powi(shift));
+            for (a, b) in [csv_ratio_interval((low, high)), csv_interval(Metric::Throughput, (low, high))] {
+                let (a, b): (f64, f64) = (a.parse().unwrap(), b.parse().unwrap());
+                prop_assert!(a <= low + 1e-9 && high <= b + 1e-9, "{a} {low} {high} {b}");
+                prop_assert!(low - a <= 0.01 + 0.01 * low.abs() && b - high <= 0.01 + 0.01 * high.abs());
+            }
+        }
+
         #[test]
         fn csv_reads_back_within_its_rounding(value in 0.0..1e9_f64) {
             for metric in Metric::ALL {

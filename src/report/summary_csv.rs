@@ -1,7 +1,8 @@
 //! `summary.csv`, the file that people publish: one line a case and metric.
 
 use super::{Inputs, ReportError, digits, labels::cell};
-use crate::analysis::Estimate;
+use crate::{analysis::Estimate, scenario::Case};
+use std::collections::HashMap;
 
 /// The columns, in this order for ever: others read them.
 pub(super) const COLUMNS: [&str; 17] = [
@@ -25,20 +26,29 @@ pub(super) const COLUMNS: [&str; 17] = [
 ];
 
 pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
+    let cases: HashMap<&str, &Case> = inputs
+        .manifest
+        .cases
+        .iter()
+        .map(|case| (case.slug.as_str(), case))
+        .collect();
     table("summary.csv", |out| {
         out.write_record(COLUMNS)?;
         for row in &inputs.summary.rows {
             let figure = |value: f64| digits::csv(row.metric, value);
-            let [median, low, high] = columns(row.estimate.as_ref(), &figure);
-            let [relative, relative_low, relative_high] = columns(row.relative.as_ref(), &digits::csv_ratio);
+            let [median, low, high] = columns(row.estimate.as_ref(), &figure, &|ends| {
+                digits::csv_interval(row.metric, ends)
+            });
+            let [relative, relative_low, relative_high] = columns(
+                row.relative.as_ref(),
+                &digits::csv_ratio,
+                &digits::csv_ratio_interval,
+            );
             out.write_record([
                 cell(&row.case),
                 cell(&row.path),
-                inputs
-                    .manifest
-                    .cases
-                    .iter()
-                    .find(|case| case.slug == row.case)
+                cases
+                    .get(row.case.as_str())
                     .map_or_else(|| row.encapsulation.to_string(), |case| case.path.encapsulation()),
                 cell(&row.workload),
                 row.metric.name().to_owned(),
@@ -61,13 +71,15 @@ pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
 }
 
 /// The median and the interval's ends; empty where they are not known.
-fn columns(estimate: Option<&Estimate>, digits: &dyn Fn(f64) -> String) -> [String; 3] {
+pub(super) fn columns(
+    estimate: Option<&Estimate>,
+    digits: &dyn Fn(f64) -> String,
+    ends: &dyn Fn((f64, f64)) -> (String, String),
+) -> [String; 3] {
     let Some(estimate) = estimate else {
         return Default::default();
     };
-    let (low, high) = estimate
-        .interval
-        .map_or_else(Default::default, |(low, high)| (digits(low), digits(high)));
+    let (low, high) = estimate.interval.map_or_else(Default::default, ends);
     [digits(estimate.median), low, high]
 }
 
