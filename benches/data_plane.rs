@@ -33,6 +33,7 @@ fn transfer(length: usize, techniques: TechniqueSet) -> Duration {
         limit: Some(BYTES),
         warm_up: false,
         datagrams: None,
+        file: None,
     };
     let wake = Arc::new(Event::new().unwrap());
     let sockets = [

@@ -1,6 +1,7 @@
 //! The data plane, one file a workload, and what they share.
 
 mod bursts;
+pub mod disk_file;
 mod event_loop;
 pub mod knock;
 pub mod latency;

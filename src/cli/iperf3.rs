@@ -117,7 +117,11 @@ fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
             "-D",
             "this program makes no daemon: run it in the background or under a service manager",
         ),
-        (options.file.is_some(), "-F", "transfer of files is not built in"),
+        (
+            options.file.is_some() && options.bidirectional,
+            "-F with --bidir",
+            "the file would be overwritten while it is sent",
+        ),
     ];
     match unsupported.iter().find(|(asked, ..)| *asked) {
         Some((_, option, why)) => Err(format!("{option} can't be used: {why}")),

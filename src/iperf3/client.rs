@@ -13,7 +13,7 @@ pub use self::{
 };
 use super::{
     link::{self, ControlLink, Received, SocketOptions},
-    session::{DataStream, Session, TestEvent, TestOutcome, canonical},
+    session::{DataStream, Local, Session, TestEvent, TestOutcome, canonical},
     wire::{
         Cookie, Parameters, Transport,
         client::{Action, Client, Failure, Input, Phase},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     sys::{event::Event, stop::Stop},
-    traffic::stream::End,
+    traffic::{disk_file::DiskFile, stream::End},
 };
 use rand::{TryRng as _, rngs::SysRng};
 use std::{
@@ -65,6 +65,8 @@ pub struct ClientOptions {
     pub ask_again: bool,
     /// A test in which we receive is given up when nothing comes for so long.
     pub data_patience: Option<Duration>,
+    /// What TCP sends, until its end where that comes first, or where it writes what it receives.
+    pub file: Option<DiskFile>,
 }
 
 impl ClientOptions {
@@ -82,6 +84,7 @@ impl ClientOptions {
             cookie: None,
             ask_again: false,
             data_patience: None,
+            file: None,
         }
     }
 }
@@ -301,7 +304,7 @@ impl Run<'_> {
             Finish::After(duration) => session.ends_in(duration).is_some_and(|left| left.is_zero()),
             Finish::Bytes(_) | Finish::Blocks(_) => session.limit_reached(),
             Finish::Never => false,
-        };
+        } || self.options.file.is_some() && session.all_sent();
         if over {
             if self.options.test.flow == Flow::Reverse
                 && matches!(self.options.test.finish, Finish::Bytes(_) | Finish::Blocks(_))
@@ -401,9 +404,12 @@ impl Run<'_> {
                 match Session::begin(
                     streams,
                     &self.parameters,
-                    self.options.sample_interval,
+                    &Local {
+                        interval: self.options.sample_interval,
+                        serves: false,
+                        file: self.options.file.clone(),
+                    },
                     &self.wake,
-                    false,
                 ) {
                     Ok(session) => {
                         tell(session.running_event());

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     sys::{event::Event, stop::Stop},
-    traffic::stream::End,
+    traffic::{disk_file::DiskFile, stream::End},
 };
 use door::Gate;
 use lobby::{Lobby, Stranger};
@@ -110,6 +110,8 @@ pub struct ServerOptions {
     /// How sockets are made: device, timeout of what was sent, keepalive, and whether streams of multipath TCP are
     /// accepted beside plain ones, where the kernel has it.
     pub sockets: SocketOptions,
+    /// What TCP streams send, or write what they receive to; tests of both directions at once are refused then.
+    pub file: Option<DiskFile>,
 }
 
 impl Default for ServerOptions {
@@ -127,6 +129,7 @@ impl Default for ServerOptions {
             strangers: 256,
             only_v6: false,
             sockets: SocketOptions::default(),
+            file: None,
         }
     }
 }

@@ -12,7 +12,10 @@ use crate::{
         event::Event,
         usage::{CpuTime, cpu_time},
     },
-    traffic::stream::{Datagrams, End, Load, Recording, Role, Schedule, Settings},
+    traffic::{
+        disk_file::DiskFile,
+        stream::{Datagrams, End, Load, Recording, Role, Schedule, Settings},
+    },
 };
 use socket2::Socket;
 use std::{
@@ -127,8 +130,19 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// How a test's parameters drive its streams. `serves` is whether we are the server.
-pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
+/// What one end knows of a test beside its parameters.
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    /// Between samples.
+    pub(super) interval: Duration,
+    /// Whether it is the server's.
+    pub(super) serves: bool,
+    /// What is sent, or where to write what is received.
+    pub(super) file: Option<DiskFile>,
+}
+
+/// How a test's parameters drive its streams.
+fn settings(parameters: &Parameters, local: &Local) -> Settings {
     let tcp = parameters.transport == Transport::Tcp;
     let positive = |value: Option<i64>| value.filter(|value| *value > 0).map(i64::unsigned_abs);
     Settings {
@@ -148,8 +162,9 @@ pub(super) fn settings(parameters: &Parameters, serves: bool) -> Settings {
             } else {
                 Width::Narrow
             },
-            answers: serves,
+            answers: local.serves,
         }),
+        file: local.file.clone().filter(|_| tcp),
     }
 }
 
@@ -168,8 +183,8 @@ fn sample_interval(asked: Duration, streams: usize) -> Duration {
 pub(super) struct Session {
     streams: Vec<DataStream>,
     length: usize,
-    /// Whether it is a TCP test that ends by bytes.
-    limited: bool,
+    /// Whether it is a TCP test that is about all its bytes: it ends by them, or they are a file's.
+    whole: bool,
     load: Option<Load>,
     recording: Recording,
     began: Instant,
@@ -188,13 +203,12 @@ impl Session {
     pub(super) fn begin(
         streams: Vec<DataStream>,
         parameters: &Parameters,
-        interval: Duration,
+        local: &Local,
         wake: &Arc<Event>,
-        serves: bool,
     ) -> io::Result<Self> {
         let cpu = cpu_time()?;
         let schedule = Schedule {
-            interval: sample_interval(interval, streams.len()),
+            interval: sample_interval(local.interval, streams.len()),
             omit: parameters.warm_up(),
         };
         let sockets: Vec<_> = streams
@@ -203,12 +217,13 @@ impl Session {
             .collect();
         let recording = Recording::new(schedule, streams.len());
         let began = Instant::now();
-        let load = Load::start(&sockets, &settings(parameters, serves), Arc::clone(wake))?;
+        let load = Load::start(&sockets, &settings(parameters, local), Arc::clone(wake))?;
         Ok(Self {
             techniques: load.techniques(),
             streams,
             length: parameters.block(),
-            limited: parameters.transport == Transport::Tcp && parameters.byte_limit().is_some(),
+            whole: parameters.transport == Transport::Tcp
+                && (parameters.byte_limit().is_some() || local.file.is_some()),
             load: Some(load),
             recording,
             began,
@@ -305,6 +320,11 @@ impl Session {
         self.recording.is_measuring() && self.load.as_ref().is_some_and(Load::limit_reached)
     }
 
+    /// Whether our senders have no more to send, since they sent the whole file.
+    pub(super) fn all_sent(&self) -> bool {
+        self.load.as_ref().is_some_and(Load::all_sent)
+    }
+
     /// The id of the first stream that broke, and how.
     pub(super) fn broken(&self) -> Option<(u32, End)> {
         let (index, end) = self.load.as_ref()?.broken()?;
@@ -347,14 +367,14 @@ impl Session {
     }
 
     /// Waits for what is on its way, where the peer has stopped sending: a little for datagrams that arrived and are
-    /// not counted yet; in a test that ends by bytes for all of them, since that test is about these bytes. The wait
+    /// not counted yet; in a test that ends by bytes or writes a file for all of them, since that test is about these bytes. The wait
     /// itself counts as time only as far as bytes came in it.
     pub(super) fn settle(&mut self) {
         let (Some(load), None) = (&mut self.load, self.used) else {
             return;
         };
         load.settle(SETTLING);
-        if self.limited {
+        if self.whole {
             load.stop_sending();
             let silent = load.drain(QUIET);
             self.ended = Some(self.began.elapsed().saturating_sub(silent));

@@ -16,6 +16,7 @@ pub use settings::{Datagrams, Settings};
 use settings::{Granted, SENDMMSG};
 
 use super::{
+    disk_file,
     event_loop::{self, Lane},
     payload::Payload,
     tcp_stream, udp_stream,
@@ -103,7 +104,7 @@ impl Load {
         let payload = Payload::new(
             if sends { settings.length } else { 0 },
             settings.repeating,
-            sends && settings.techniques.has(Technique::Sendfile),
+            sends && settings.file.is_none() && settings.techniques.has(Technique::Sendfile),
         )?;
         let control = Arc::new(Control {
             stop_sending: AtomicBool::new(false),
@@ -148,7 +149,7 @@ impl Load {
         load.techniques.congestion = load.congestion();
         let settings = Settings {
             techniques: granted.used,
-            ..*settings
+            ..settings.clone()
         };
         let start = clock::now();
         for (role, streams) in [(Role::Receive, receivers), (Role::Send, senders)] {
@@ -190,7 +191,7 @@ impl Load {
                     counter: Arc::clone(&stream.counter),
                 })
                 .collect();
-            let (control, settings, payload) = (Arc::clone(&self.control), *settings, payload.clone());
+            let (control, settings, payload) = (Arc::clone(&self.control), settings.clone(), payload.clone());
             let thread = thread::Builder::new()
                 .name(format!("streams-{part}"))
                 .stack_size(STACK)
@@ -216,17 +217,21 @@ impl Load {
             Arc::clone(&stream.socket),
             Arc::clone(&stream.counter),
         );
-        let (role, settings, payload) = (stream.role, *settings, payload.clone());
+        let (role, settings, payload) = (stream.role, settings.clone(), payload.clone());
         thread::Builder::new()
             .name(format!("stream-{index}"))
             .stack_size(STACK)
             .spawn(move || {
                 let (control, counter) = (&*control, &*counter);
                 let end = match (role, settings.datagrams) {
-                    (Role::Send, None) => {
-                        tcp_stream::send(control, &socket, counter, &settings, &payload, start)
-                    }
-                    (Role::Receive, None) => tcp_stream::receive(control, &socket, counter, &settings),
+                    (Role::Send, None) => match &settings.file {
+                        Some(file) => disk_file::send(control, &socket, counter, &settings, file, start),
+                        None => tcp_stream::send(control, &socket, counter, &settings, &payload, start),
+                    },
+                    (Role::Receive, None) => match &settings.file {
+                        Some(file) => disk_file::receive(control, &socket, counter, &settings, file),
+                        None => tcp_stream::receive(control, &socket, counter, &settings),
+                    },
                     (Role::Send, Some(datagrams)) => {
                         udp_stream::send(control, &socket, counter, &settings, datagrams, &payload, start)
                     }
@@ -251,14 +256,18 @@ impl Load {
 
     /// Whether the limit was reached in either direction, and all of it was handed to the kernel.
     pub fn limit_reached(&self) -> bool {
+        self.control.limited && (self.all_sent() || self.control.receive_budget.load(Relaxed) <= 0)
+    }
+
+    /// Whether all senders have handed to the kernel what they had to send: the limit, or a file.
+    pub fn all_sent(&self) -> bool {
         let mut senders = self
             .streams
             .iter()
             .filter(|stream| stream.role == Role::Send)
             .peekable();
-        let sent = senders.peek().is_some()
-            && senders.all(|stream| stream.counter.end.load(Relaxed) == End::Limit.code());
-        self.control.limited && (sent || self.control.receive_budget.load(Relaxed) <= 0)
+        senders.peek().is_some()
+            && senders.all(|stream| stream.counter.end.load(Relaxed) == End::Limit.code())
     }
 
     /// How many streams there are.
@@ -358,25 +367,26 @@ impl Load {
         }
     }
 
-    /// Waits for the rest of a TCP test that ends by bytes, where the senders have stopped: until the limit has been
-    /// received and nothing waits, or nothing came for `quiet`; [`DRAINED`] at most. Returns how long ago bytes last
+    /// Waits for the rest of a TCP test that is about all its bytes, where the senders have stopped: until the limit, if
+    /// there is one, has been received and nothing waits, or nothing came for `quiet`; [`DRAINED`] at most. Returns how long ago bytes last
     /// came, or the whole time where none did.
     pub fn drain(&self, quiet: Duration) -> Duration {
         let began = clock::now();
-        if self.limit.is_none() || self.datagrams.is_some() || self.receivers().next().is_none() {
+        if self.datagrams.is_some() || self.receivers().next().is_none() {
             return Duration::ZERO;
         }
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let (mut before, mut last) = (self.received(), began);
         let mut complete = None;
         loop {
-            let reached = self.control.receive_budget.load(Relaxed) <= 0;
+            let reached = self.limit.is_some() && self.control.receive_budget.load(Relaxed) <= 0;
             clock::sleep_until(clock::now() + if reached { GLANCE } else { SETTLED });
             let waiting = self.is_data_waiting();
             let (now, received) = (clock::now(), self.received());
             if received != before {
                 (before, last) = (received, now);
-            } else if reached && !waiting || now - last >= nanos(quiet) {
+            } else if !waiting && (reached || now - last >= nanos(quiet)) {
+                // What waits and is not read yet is a receiver's that has no processor: it will come.
                 break;
             }
             // A sender that goes on regardless doesn't keep us.
@@ -397,10 +407,11 @@ impl Load {
             .sum()
     }
 
-    /// Whether a receiver has something, or its end, to read.
+    /// Whether a receiver that still reads has something, or its end, to read.
     fn is_data_waiting(&self) -> bool {
         let mut fds: Vec<_> = self
             .receivers()
+            .filter(|stream| End::from_code(stream.counter.end.load(Relaxed)).is_none())
             .map(|stream| PollFd::new(&*stream.socket, PollFlags::IN))
             .collect();
         poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -22,6 +22,31 @@ use std::{
 /// is copied.
 const DISCARD_LENGTH: usize = 1 << 20;
 
+/// What a stream sends, block by block.
+pub(super) trait Blocks {
+    /// The bytes of the next block; 0 where there is no more.
+    fn next(&mut self) -> io::Result<usize>;
+
+    /// Moves some of the block from an offset in it.
+    fn write(&mut self, socket: &Socket, offset: usize) -> io::Result<usize>;
+}
+
+/// The same block again and again.
+struct Same<F> {
+    length: usize,
+    write: F,
+}
+
+impl<F: FnMut(&Socket, usize) -> io::Result<usize>> Blocks for Same<F> {
+    fn next(&mut self) -> io::Result<usize> {
+        Ok(self.length)
+    }
+
+    fn write(&mut self, socket: &Socket, offset: usize) -> io::Result<usize> {
+        (self.write)(socket, offset)
+    }
+}
+
 /// Sends until told to stop.
 pub(super) fn send(
     control: &Control,
@@ -31,23 +56,18 @@ pub(super) fn send(
     payload: &Payload,
     start: u64,
 ) -> End {
-    let pacer = settings.rate.map(|rate| Pacer::new(rate, start));
-    if pacer.is_some() {
-        // Without it sleeps end up to 50 µs late; the rate holds all the same.
-        let _ = clock::set_fine_timers();
-    }
-    let (length, burst) = (settings.length, settings.burst.max(1));
+    let length = settings.length;
+    let bytes = payload.bytes();
     if settings.techniques.has(Technique::Zerocopy) {
-        let bytes = payload.bytes();
         let mut pending = Pending::default();
-        let end = send_blocks(control, counter, pacer, (length, burst), |offset| {
-            pending.send(socket, bytes.get(offset..).unwrap_or_default())
-        });
+        let write = |socket: &Socket, offset| pending.send(socket, bytes.get(offset..).unwrap_or_default());
+        let mut blocks = Same { length, write };
+        let end = send_blocks(control, socket, counter, settings, start, &mut blocks);
         pending.finish(socket);
         control.copied.store(pending.is_copied(), Relaxed);
         end
     } else if let Some(file) = payload.file() {
-        send_blocks(control, counter, pacer, (length, burst), |offset| {
+        let write = |socket: &Socket, offset: usize| {
             let mut position = offset as u64;
             Ok(rustix::fs::sendfile(
                 socket,
@@ -55,31 +75,37 @@ pub(super) fn send(
                 Some(&mut position),
                 length - offset,
             )?)
-        })
+        };
+        let mut blocks = Same { length, write };
+        send_blocks(control, socket, counter, settings, start, &mut blocks)
     } else {
-        let bytes = payload.bytes();
-        let mut writer = socket;
-        send_blocks(control, counter, pacer, (length, burst), |offset| {
-            writer.write(bytes.get(offset..).unwrap_or_default())
-        })
+        let write = |mut socket: &Socket, offset| socket.write(bytes.get(offset..).unwrap_or_default());
+        let mut blocks = Same { length, write };
+        send_blocks(control, socket, counter, settings, start, &mut blocks)
     }
 }
 
-/// Writes blocks until told to stop. `write` moves some of a block from an offset in it.
-fn send_blocks(
+/// Writes blocks until told to stop, the limit is reached or there are no more.
+pub(super) fn send_blocks(
     control: &Control,
+    socket: &Socket,
     counter: &Counter,
-    pacer: Option<Pacer>,
-    (length, burst): (usize, u32),
-    mut write: impl FnMut(usize) -> io::Result<usize>,
+    settings: &Settings,
+    start: u64,
+    blocks: &mut impl Blocks,
 ) -> End {
+    let pacer = settings.rate.map(|rate| Pacer::new(rate, start));
+    if pacer.is_some() {
+        // Without it sleeps end up to 50 µs late; the rate holds all the same.
+        let _ = clock::set_fine_timers();
+    }
     let mut total = 0_u64;
     let mut until_look = 0;
     loop {
         if control.to_stop(Role::Send) {
             return End::Stopped;
         }
-        if control.take(&control.send_budget, length as i64) <= 0 {
+        if control.take(&control.send_budget, settings.length as i64) <= 0 {
             return End::Limit;
         }
         if let Some(pacer) = &pacer {
@@ -87,13 +113,18 @@ fn send_blocks(
                 if !wait_until(control, pacer.due(total)) {
                     return End::Stopped;
                 }
-                until_look = burst;
+                until_look = settings.burst.max(1);
             }
             until_look -= 1;
         }
+        let length = match blocks.next() {
+            Ok(0) => return End::Limit,
+            Ok(length) => length,
+            Err(error) => return End::Failed(error.raw_os_error().unwrap_or(libc::EIO)),
+        };
         let mut offset = 0;
         while offset < length {
-            match write(offset) {
+            match blocks.write(socket, offset) {
                 Ok(0) => return End::Closed,
                 Ok(written) => {
                     offset += written;
@@ -189,7 +220,11 @@ pub(super) fn receive(control: &Control, socket: &Socket, counter: &Counter, set
     }
 }
 
-fn receive_blocks(control: &Control, counter: &Counter, mut read: impl FnMut() -> io::Result<usize>) -> End {
+pub(super) fn receive_blocks(
+    control: &Control,
+    counter: &Counter,
+    mut read: impl FnMut() -> io::Result<usize>,
+) -> End {
     let mut total = 0_u64;
     loop {
         match read() {

@@ -17,6 +17,7 @@ use crate::{
     },
     scenario::{Technique, TechniqueSet},
     sys::stop::Stop,
+    traffic::{disk_file::DiskFile, stream::Role},
     units::{BitRate, Bytes},
 };
 use rand::{TryRng as _, rngs::SysRng};
@@ -86,6 +87,16 @@ fn test(
         .try_fill_bytes(&mut random)
         .map_err(|error| system(io::Error::other(error)))?;
     let cookie = Cookie::from_random(random);
+    if let Some(file) = options
+        .file
+        .as_deref()
+        .map(DiskFile::new)
+        .filter(|_| !options.reverse)
+    {
+        // Better told before the server is troubled. What would be written is not touched yet.
+        file.open(Role::Send)
+            .map_err(|error| one(ErrorCode::with_source(ErrorCode::FILE, &error).to_string()))?;
+    }
     let (test, document) = parameters(options, credentials).map_err(one)?;
     let engine = ClientOptions {
         bind,
@@ -104,6 +115,7 @@ fn test(
         patience: PATIENCE,
         data_patience: Some(options.receive_timeout.unwrap_or(DATA_PATIENCE)),
         cookie: Some(cookie),
+        file: options.file.as_deref().map(DiskFile::new),
         ..ClientOptions::new(address)
     };
     let mut story: Option<Story> = None;
@@ -125,7 +137,7 @@ fn test(
                 &streams,
             );
             printer.start(&start);
-            story = Some(Story::new(start));
+            story = Some(Story::new(start, options.file.as_deref()));
         }
         TestEvent::Interval(samples) => {
             if let Some(view) = story.as_mut().and_then(|story| story.interval(&samples)) {
@@ -241,6 +253,12 @@ fn parameters(
     let udp = options.transport == Transport::Udp;
     // Stock's: 1 Mibit/s, unless another rate or none (0) was asked for.
     let bitrate = options.bitrate.or(udp.then_some(1 << 20));
+    // Where nothing else ends the test, a file that is sent does. One without a size, as a pipe, may be long.
+    let file = options.file.as_deref().map(DiskFile::new);
+    let sent_size = file
+        .filter(|_| !options.reverse)
+        .map(|file| file.size())
+        .filter(|size| *size > 0);
     let test = TestParameters {
         transport: options.transport,
         streams: options.parallel as u32,
@@ -249,12 +267,13 @@ fn parameters(
             (true, _) => Flow::Reverse,
             _ => Flow::Forward,
         },
-        finish: match options.end {
-            None => Finish::After(Duration::from_secs(10)),
-            Some(End::Time(0) | End::Bytes(0) | End::Blocks(0)) => Finish::Never,
-            Some(End::Time(seconds)) => Finish::After(Duration::from_secs(seconds.unsigned_abs())),
-            Some(End::Bytes(bytes)) => Finish::Bytes(Bytes(bytes.unsigned_abs())),
-            Some(End::Blocks(blocks)) => Finish::Blocks(blocks.unsigned_abs()),
+        finish: match (options.end, sent_size) {
+            (None, Some(size)) => Finish::Bytes(Bytes(size)),
+            (None, None) => Finish::After(Duration::from_secs(10)),
+            (Some(End::Time(0) | End::Bytes(0) | End::Blocks(0)), _) => Finish::Never,
+            (Some(End::Time(seconds)), _) => Finish::After(Duration::from_secs(seconds.unsigned_abs())),
+            (Some(End::Bytes(bytes)), _) => Finish::Bytes(Bytes(bytes.unsigned_abs())),
+            (Some(End::Blocks(blocks)), _) => Finish::Blocks(blocks.unsigned_abs()),
         },
         omit: Duration::from_secs(options.omit.unsigned_abs()),
         length: positive(options.length).map(Bytes),

@@ -21,6 +21,8 @@ Server or Client:
   -p, --port      #         port to listen on or to connect to (5201)
   -f, --format   [kmgtKMGT] unit of rates: bits or, in upper case, bytes
   -i, --interval  #         seconds between reports (1; 0 for none)
+  -F, --file name           send this file (a client ends at its end), or
+                            write there what is received; TCP alone
   -I, --pidfile file        write the process id there
   -A, --affinity n[,m]      run on CPU n, and the server on m
   -B, --bind <host>         use this local address
@@ -100,7 +102,7 @@ Client specific:
                             IPERF3_PASSWORD or the terminal
   --rsa-public-key-path     the server's public RSA key (PEM)
 
-Known, and not to be had here (each says why): -D -F -X --nstreams --sctp
+Known, and not to be had here (each says why): -D -X --nstreams --sctp
 
 [KMG]: a suffix K, M, G or T; powers of 1024 for sizes, of 1000 for rates.
 

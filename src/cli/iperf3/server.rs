@@ -11,6 +11,7 @@ use crate::{
         wire::{Cookie, ErrorCode},
     },
     sys::stop::Stop,
+    traffic::disk_file::DiskFile,
 };
 use std::{
     collections::HashMap,
@@ -99,6 +100,7 @@ fn bind(options: &Options, hooks: crate::iperf3::server::Hooks) -> Result<Server
             mptcp: true,
             ..SocketOptions::default()
         },
+        file: options.file.as_deref().map(DiskFile::new),
         ..ServerOptions::default()
     };
     let listen = |address: IpAddr| Server::bind(SocketAddr::new(address, options.port), engine.clone());

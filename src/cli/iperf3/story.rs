@@ -4,12 +4,13 @@ use crate::{
     iperf3::{
         IntervalSample, StreamEnds, TestOutcome,
         output::view::{
-            Connected, Cpu, EndView, IntervalView, Side, StartView, StreamEnd, StreamInterval, TcpInterval,
-            TcpTotal, UdpInterval, UdpTotal,
+            Connected, Cpu, EndView, FileTotal, IntervalView, Side, StartView, StreamEnd, StreamInterval,
+            TcpInterval, TcpTotal, UdpInterval, UdpTotal,
         },
         wire::{Cookie, Parameters, Results},
     },
     measure::{Direction, StreamResult, UdpResult},
+    traffic::disk_file::DiskFile,
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -80,11 +81,14 @@ pub(super) struct Story {
     base: f64,
     /// Segments sent again until the last interval, by stream.
     retransmits: Vec<u64>,
+    /// The file that is sent, or written to.
+    file: Option<DiskFile>,
 }
 
 impl Story {
-    pub(super) fn new(start: StartView) -> Self {
+    pub(super) fn new(start: StartView, file: Option<&str>) -> Self {
         Self {
+            file: file.map(DiskFile::new),
             retransmits: vec![0; start.connected.len()],
             base: 0.0,
             start,
@@ -208,7 +212,10 @@ impl Story {
                     None
                 },
                 udp: stream.udp.map(|udp| udp_total(udp, sends, told.is_some())),
-                file: None,
+                file: self.file.as_ref().map(|file| FileTotal {
+                    size: file.size(),
+                    name: file.path().display().to_string(),
+                }),
             }
         });
         let cpu = |results: &Results| Cpu {

@@ -12,10 +12,10 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Bytes of a block with `fast` where none are asked for: what measured best.
-const FAST_LENGTH: i64 = 256 << 10;
+/// Bytes of a block with `fast` where neither they nor a rate are asked for: what measured best of 128 KiB to 1 MiB.
+const FAST_LENGTH: i64 = 512 << 10;
 
-/// Bytes of a block without: as iperf3.
+/// Bytes of a block without `fast`, as iperf3, and where a rate is held, of which a block is the grain.
 const COPY_LENGTH: i64 = 128 << 10;
 
 /// Bytes of a UDP datagram where nothing tells the path's: as iperf3.
@@ -148,10 +148,10 @@ impl TestParameters {
             Finish::Blocks(blocks) => (0, 0, integer(blocks)),
         };
         let udp = self.transport == Transport::Udp;
-        let default = match (self.transport, self.fast) {
-            (Transport::Udp, _) => DATAGRAM_LENGTH,
-            (_, true) => FAST_LENGTH,
-            (_, false) => COPY_LENGTH,
+        let default = match self.transport {
+            Transport::Udp => DATAGRAM_LENGTH,
+            Transport::Tcp | Transport::Sctp if self.fast && self.bitrate.is_none() => FAST_LENGTH,
+            Transport::Tcp | Transport::Sctp => COPY_LENGTH,
         };
         let len = self.length.map_or(default, |length| integer(length.0));
         let techniques = self.techniques();

@@ -361,17 +361,19 @@ fn push_ends(
             (None, Some(tcp)) => format!("{head}  {:3}            sender", tcp.retransmits),
             (None, None) => format!("{head}                  sender"),
         });
-        if let Some(file) = &stream.file {
-            let share = percent(stream.sent as i64, file.size as i64);
-            lines.push(format!(
-                "        Sent {} / {} ({share:.0}%) of {}",
-                amount(stream.sent as f64),
-                amount(file.size as f64),
-                file.name
-            ));
-        }
     } else if style.verbose {
         lines.push(format!("[{id}] (sender statistics not available)"));
+    }
+    if let Some(file) = &stream.file {
+        // As iperf3, which says `Sent` of what a server received, too.
+        let moved = if only(sends) { stream.sent } else { stream.received };
+        let share = percent(moved as i64, file.size as i64);
+        lines.push(format!(
+            "        Sent {} / {} ({share:.0}%) of {}",
+            amount(moved as f64),
+            amount(file.size as f64),
+            file.name
+        ));
     }
     if only(!sends) {
         let head = row(stream.received, stream.received_seconds);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     iperf3::{
         link::{self, ControlLink, Received},
-        session::{DataStream, Session, TestEvent, TestOutcome, canonical},
+        session::{DataStream, Local, Session, TestEvent, TestOutcome, canonical},
         wire::{
             Cookie, ErrorCode, Parameters,
             results::Results,
@@ -397,9 +397,12 @@ impl Run {
                 match Session::begin(
                     streams,
                     &self.parameters,
-                    self.test.options.sample_interval,
+                    &Local {
+                        interval: self.test.options.sample_interval,
+                        serves: true,
+                        file: self.test.options.file.clone(),
+                    },
                     &self.wake,
-                    true,
                 ) {
                     Ok(session) => {
                         self.test.tell(session.running_event());

@@ -34,6 +34,8 @@ codes! {
     OMIT = 12;
     /// Not implemented by this peer.
     UNIMPLEMENTED = 13;
+    /// The file of `-F` could not be opened.
+    FILE = 14;
     /// Burst out of range.
     BURST = 15;
     /// UDP block size out of range.
@@ -42,6 +44,8 @@ codes! {
     TOS = 21;
     /// Asked-for rate is above the server's limit.
     TOTAL_RATE = 27;
+    /// A file can't go by UDP.
+    UDP_FILE = 34;
     /// Longer than the server allows.
     MAX_DURATION = 37;
     /// Cookie not received.

@@ -6,7 +6,7 @@ use crate::{
     measure,
     scenario::{Technique, TechniqueSet},
     sys::{socket, udp},
-    traffic::udp_stream,
+    traffic::{disk_file::DiskFile, udp_stream},
 };
 use socket2::Socket;
 
@@ -38,7 +38,7 @@ const BUFFERS: usize = 128 << 20;
 const LEAST_BUFFER: usize = 16 << 10;
 
 /// How streams are driven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Bytes of a write and a read, at least 1.
     pub length: usize,
@@ -60,6 +60,8 @@ pub struct Settings {
     pub warm_up: bool,
     /// UDP, and how; TCP if `None`.
     pub datagrams: Option<Datagrams>,
+    /// What TCP sends, or writes what it receives to, instead of bytes that mean nothing.
+    pub file: Option<DiskFile>,
 }
 
 /// How streams of datagrams are driven; each datagram is [`Settings::length`] bytes.
@@ -83,7 +85,11 @@ impl Granted {
     /// Sets up a socket. `streams` are those in the same role at this end.
     pub(super) fn prepare(&mut self, socket: &Socket, role: Role, streams: usize, settings: &Settings) {
         let mut set = |technique: Technique, set: &dyn Fn() -> bool| {
-            if !settings.techniques.has(technique) {
+            let needs_no_file = matches!(
+                technique,
+                Technique::Trunc | Technique::Sendfile | Technique::Zerocopy
+            );
+            if !settings.techniques.has(technique) || needs_no_file && settings.file.is_some() {
                 return;
             }
             let one = TechniqueSet::NONE.with(technique);
@@ -129,7 +135,7 @@ impl Granted {
             Role::Receive => {
                 set(Technique::Trunc, &|| true);
                 // Not where few bytes come or each is waited for: the last ones would be seen only after a timeout.
-                if settings.rate.is_none() && settings.limit.is_none() && !many {
+                if settings.rate.is_none() && settings.limit.is_none() && settings.file.is_none() && !many {
                     let length = if settings.techniques.has(Technique::Trunc) {
                         LOW_WATER
                     } else {
@@ -206,7 +212,10 @@ impl Granted {
 impl Settings {
     /// Whether `streams` in one role are driven by a few threads.
     pub(super) const fn is_driven_by_events(&self, streams: usize) -> bool {
-        streams > MANY && self.techniques.has(Technique::EventLoop) && self.datagrams.is_none()
+        streams > MANY
+            && self.techniques.has(Technique::EventLoop)
+            && self.datagrams.is_none()
+            && self.file.is_none()
     }
 }
 

@@ -60,6 +60,7 @@ impl Run {
         if parameters.transport == Transport::Sctp || parameters.mptcp && !self.test.options.sockets.mptcp {
             return Err(ErrorCode::new(ErrorCode::UNIMPLEMENTED));
         }
+        self.open_file(&parameters)?;
         if let Some(hooks) = &self.test.options.hooks {
             (hooks.admit)(&parameters)?;
         }
@@ -87,6 +88,23 @@ impl Run {
         lock(&self.test.waiting).insert(self.test.cookie, arrivals);
         self.accepted(parameters);
         Ok(())
+    }
+
+    /// Refuses a test that can't have the server's file: what is sent would be overwritten by what comes, or the system
+    /// refuses.
+    fn open_file(&self, parameters: &Parameters) -> Result<(), ErrorCode> {
+        let Some(file) = &self.test.options.file else {
+            return Ok(());
+        };
+        let opened = match parameters.transport {
+            _ if parameters.bidirectional => Err(io::ErrorKind::InvalidInput.into()),
+            Transport::Tcp => file.open(role(0, parameters).0).map(|_| ()),
+            Transport::Udp | Transport::Sctp => return Err(ErrorCode::new(ErrorCode::UDP_FILE)),
+        };
+        opened.map_err(|error| {
+            tracing::warn!(peer = %self.test.peer, "refused a test: {}: {error}", file.path().display());
+            ErrorCode::with_source(ErrorCode::FILE, &error)
+        })
     }
 
     fn accepted(&mut self, parameters: Parameters) {
