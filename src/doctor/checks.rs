@@ -2,10 +2,13 @@
 
 mod encapsulation;
 mod forwarding;
+mod links;
 mod mtu;
 mod offload;
 mod packet_filter;
+mod ports;
 mod reachability;
+mod rebuild;
 mod rp_filter;
 mod source;
 mod submariner;
@@ -18,8 +21,10 @@ use super::finding::{Diagnosis, Finding, Severity};
 pub fn diagnose(case: &Examination) -> Diagnosis {
     let mut findings = Vec::new();
     for check in [
+        links::check,
         forwarding::check,
         packet_filter::check,
+        ports::check,
         vxlan::check,
         encapsulation::check,
         submariner::check,

@@ -55,6 +55,7 @@ impl<'a> Decision<'a> {
 
 /// Where `packet` goes.
 pub(super) fn look_up<'a>(seen: &'a Inspection, packet: &Packet<'_>) -> Decision<'a> {
+    let mut thrown = None;
     for rule in seen.rules.iter().filter(|rule| is_for(rule, packet)) {
         match rule.action {
             RuleAction::Refuse => return Decision::RefusedByRule(rule),
@@ -70,7 +71,8 @@ pub(super) fn look_up<'a>(seen: &'a Inspection, packet: &Packet<'_>) -> Decision
                     continue;
                 }
                 match route.kind {
-                    RouteKind::Throw => {}
+                    // It ends the search in this table only. Where no other has a route, it is to blame.
+                    RouteKind::Throw => thrown = Some(route),
                     RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit => {
                         return Decision::Refused(route);
                     }
@@ -79,7 +81,7 @@ pub(super) fn look_up<'a>(seen: &'a Inspection, packet: &Packet<'_>) -> Decision
             }
         }
     }
-    Decision::Nowhere
+    thrown.map_or(Decision::Nowhere, Decision::Refused)
 }
 
 fn is_for(rule: &KernelRule, packet: &Packet<'_>) -> bool {

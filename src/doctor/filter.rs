@@ -101,7 +101,10 @@ impl<'a> Walk<'a, '_> {
                     if certain {
                         return Some(Fate::Drops(chain, Some(rule)));
                     }
-                    self.maybe_dropped.get_or_insert((chain, rule));
+                    // One that counts, and counted nothing, dropped nothing.
+                    if rule.hits != Some(0) {
+                        self.maybe_dropped.get_or_insert((chain, rule));
+                    }
                 }
                 FilterVerdict::Jump(name) | FilterVerdict::Goto(name) => {
                     let next = self.chains.iter().find(|other| {
@@ -151,6 +154,18 @@ fn answer(asked: &FilterMatch, packet: &Packet<'_>) -> Option<bool> {
         FilterMatch::Protocol(protocol) => Some(packet.protocol == *protocol),
         FilterMatch::From(block) => Some(block.contains(packet.from)),
         FilterMatch::To(block) => Some(block.contains(packet.to)),
+        FilterMatch::FromRange(first, last) => Some((*first..=*last).contains(&packet.from)),
+        FilterMatch::ToRange(first, last) => Some((*first..=*last).contains(&packet.to)),
+        FilterMatch::Any(some) => {
+            let answers: Vec<_> = some.iter().map(|one| answer(one, packet)).collect();
+            if answers.contains(&Some(true)) {
+                Some(true)
+            } else if answers.contains(&None) {
+                None
+            } else {
+                Some(false)
+            }
+        }
         FilterMatch::Port(first, last) => Some((*first..=*last).contains(&packet.port)),
         // Any of these, but not a certain one.
         FilterMatch::SourcePort(first, last) => (*first == 0 && *last == u16::MAX).then_some(true),
@@ -188,6 +203,7 @@ mod tests {
             text: String::new(),
             matches,
             verdict,
+            hits: None,
         }
     }
 

@@ -349,6 +349,8 @@ impl fmt::Display for KernelRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FilterHook {
+    /// What comes in by one device, before all else (nft's `netdev` family).
+    Ingress,
     /// All that comes in.
     Prerouting,
     /// What is for this place.
@@ -429,6 +431,12 @@ pub enum FilterMatch {
     From(Cidr4),
     /// To a block of addresses.
     To(Cidr4),
+    /// From one of these addresses, first and last.
+    FromRange(Ipv4Addr, Ipv4Addr),
+    /// To one of these addresses, first and last.
+    ToRange(Ipv4Addr, Ipv4Addr),
+    /// One of these at least.
+    Any(Vec<FilterMatch>),
     /// From one of these ports, first and last.
     SourcePort(u16, u16),
     /// To one of these ports, first and last.
@@ -458,4 +466,7 @@ pub struct FilterRule {
     pub matches: Vec<FilterMatch>,
     /// What it does then.
     pub verdict: FilterVerdict,
+    /// Packets that it was for, where it counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hits: Option<u64>,
 }

@@ -103,6 +103,9 @@ pub struct NodeSetup {
     /// The subnet that it is in; `None`: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet: Option<Cidr4>,
+    /// The router of that subnet; `None`: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<Ipv4Addr>,
     /// The blocks of pod addresses that it owns.
     pub blocks: Vec<BlockSetup>,
     /// The pods that can be looked into.

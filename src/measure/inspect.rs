@@ -4,6 +4,7 @@
 
 mod filter;
 mod legacy;
+mod sets;
 mod tables;
 
 use super::network::{NetworkError, apart, connect};

@@ -1,6 +1,7 @@
 //! Which way packets between nodes really go: by the kernel's routes, not by what the pool's spec says (preflight
 //! list, 1).
 
+use super::{links, vxlan};
 use crate::doctor::examination::{Examination, NodeView};
 use crate::doctor::fib::{self, Decision, Packet};
 use crate::doctor::finding::{Finding, Severity};
@@ -18,7 +19,8 @@ struct Misrouted<'a> {
 }
 
 pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
-    for view in case.nodes() {
+    // Where the uplink is down its routes went with it, and that is the finding.
+    for view in case.nodes().filter(|view| !links::uplink_is_down(view)) {
         let wrong: Vec<Misrouted<'_>> = case
             .peers(&view)
             .flat_map(|peer| peer.node.blocks.iter().map(move |block| (peer, *block)))
@@ -82,29 +84,56 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
     }
 }
 
-fn misrouted<'a>(view: &NodeView<'a>, peer: NodeView<'a>, block: BlockSetup) -> Option<Misrouted<'a>> {
+/// Whether a block's packets should go through the tunnel, and what `ip route` should have been told; `None`: not known.
+fn right(view: &NodeView<'_>, peer: &NodeView<'_>, block: &BlockSetup) -> Option<(bool, String)> {
     let tunnelled = match block.mode? {
         VxlanMode::Always => true,
         VxlanMode::CrossSubnet => !view.is_neighbour(peer.node),
     };
+    let (via, device) = if tunnelled {
+        let vtep = peer.tunnel()?.addresses.first()?;
+        (vtep.address, view.cluster.tunnel.device.as_str())
+    } else {
+        (peer.node.address, view.uplink()?.name.as_str())
+    };
+    Some((
+        tunnelled,
+        format!("{} via {via} dev {device} onlink proto 80", block.cidr),
+    ))
+}
+
+/// The routes into the tunnel that a node should have, as `ip route` takes them.
+pub(super) fn tunnel_routes(case: &Examination, view: &NodeView<'_>) -> Vec<String> {
+    routes(case, view, true)
+}
+
+/// The routes to blocks of its own subnet that a node should have, as `ip route` takes them.
+pub(super) fn plain_routes(case: &Examination, view: &NodeView<'_>) -> Vec<String> {
+    routes(case, view, false)
+}
+
+fn routes(case: &Examination, view: &NodeView<'_>, through_tunnel: bool) -> Vec<String> {
+    case.peers(view)
+        .flat_map(|peer| {
+            let of = |block: &BlockSetup| right(view, &peer, block);
+            peer.node.blocks.iter().filter_map(of).collect::<Vec<_>>()
+        })
+        .filter(|(tunnelled, _)| *tunnelled == through_tunnel)
+        .map(|(_, route)| route)
+        .collect()
+}
+
+fn misrouted<'a>(view: &NodeView<'a>, peer: NodeView<'a>, block: BlockSetup) -> Option<Misrouted<'a>> {
+    let (tunnelled, right) = right(view, &peer, &block)?;
+    // Without the device it has no routes, and that is the finding.
+    if tunnelled && !vxlan::is_whole(view) {
+        return None;
+    }
     let uplink = view.uplink()?;
     let vteps = peer
         .tunnel()
         .map(|link| link.addresses.as_slice())
         .unwrap_or_default();
-    let right = if tunnelled {
-        format!(
-            "{} via {} dev {} onlink proto 80",
-            block.cidr,
-            vteps.first()?.address,
-            view.cluster.tunnel.device
-        )
-    } else {
-        format!(
-            "{} via {} dev {} onlink proto 80",
-            block.cidr, peer.node.address, uplink.name
-        )
-    };
     let from = view
         .node
         .blocks
@@ -148,7 +177,12 @@ fn misrouted<'a>(view: &NodeView<'a>, peer: NodeView<'a>, block: BlockSetup) -> 
 fn finding(view: &NodeView<'_>, wrong: &Misrouted<'_>) -> Finding {
     let peer = &wrong.peer.node.name;
     let mode = wrong.block.mode.map_or_else(String::new, |mode| mode.to_string());
-    let lost = wrong.decision.route().is_none();
+    // The default route's next hop knows no pods.
+    let lost = wrong
+        .decision
+        .route()
+        .is_none_or(|route| route.destination.prefix() == 0);
+    let elsewhere = wrong.decision.device() != Some(view.cluster.tunnel.device.as_str());
     let (id, severity, title, why) = if lost {
         (
             "block-route",
@@ -169,12 +203,20 @@ fn finding(view: &NodeView<'_>, wrong: &Misrouted<'_>) -> Finding {
     } else {
         (
             "encapsulation",
-            Severity::Warning,
+            if elsewhere {
+                Severity::Error
+            } else {
+                Severity::Warning
+            },
             format!(
                 "what {} sends to the {mode} pods of {peer} does not go plainly to that node as it should",
                 view.node.name
             ),
-            "encapsulation costs throughput that CrossSubnet is there to save within a subnet",
+            if elsewhere {
+                "who gets these packets instead does not know pods' addresses"
+            } else {
+                "encapsulation costs throughput that CrossSubnet is there to save within a subnet"
+            },
         )
     };
     let mut finding = Finding::new(id, severity, &view.node.name, title)
@@ -185,7 +227,7 @@ fn finding(view: &NodeView<'_>, wrong: &Misrouted<'_>) -> Finding {
     finding = match wrong.decision {
         Decision::RefusedByRule(rule) => finding.remedy(format!("ip rule del priority {}", rule.priority)),
         Decision::Route(route) | Decision::Refused(route)
-            if route.destination.prefix() >= wrong.block.cidr.prefix() && route.gateway.is_none() =>
+            if route.destination.prefix() >= wrong.block.cidr.prefix() =>
         {
             finding.remedy(format!("ip route del {route}"))
         }

@@ -4,6 +4,7 @@
 use crate::doctor::examination::{Examination, NodeView, ProbeResult};
 use crate::doctor::fib;
 use crate::doctor::finding::{Finding, Severity};
+use crate::evidence::LinkSeen;
 use crate::scenario::Place;
 use crate::units::Mtu;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +13,96 @@ use std::collections::{BTreeMap, BTreeSet};
 const OVERHEAD: u32 = Mtu::VXLAN_OVERHEAD as u32;
 
 pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
-    for view in case.nodes() {
+    // A device that is narrower than its like, and eats packets for that: one cause, one finding.
+    let told = black_holes(case, findings);
+    let narrow = narrow(case);
+    for view in case
+        .nodes()
+        .filter(|view| !told.contains(view.node.name.as_str()))
+    {
         fits(case, &view, findings);
+        for device in narrow
+            .iter()
+            .filter(|device| device.node == view.node.name && device.joins_clusters)
+        {
+            findings.push(
+                Finding::new(
+                    "mtu",
+                    Severity::Warning,
+                    device.node,
+                    format!("{} carries less than its peers", device.name),
+                )
+                .seen(device.text())
+                .why("packets between clusters must be smaller than elsewhere, and each connection has to find that out")
+                .remedy(device.remedy())
+                .verify(has_mtu(device.name, device.usual)),
+            );
+        }
     }
-    black_holes(case, findings);
+}
+
+/// A device with a smaller MTU than the like of it on other nodes.
+struct Narrow<'a> {
+    node: &'a str,
+    name: &'a str,
+    mtu: u32,
+    /// That of the others.
+    usual: u32,
+    /// Whether it is one of Submariner's.
+    joins_clusters: bool,
+}
+
+impl Narrow<'_> {
+    fn text(&self) -> String {
+        format!(
+            "{} of {}: MTU {}, elsewhere {}",
+            self.name, self.node, self.mtu, self.usual
+        )
+    }
+
+    fn remedy(&self) -> String {
+        format!("ip link set dev {} mtu {}", self.name, self.usual)
+    }
+}
+
+fn narrow(case: &Examination) -> Vec<Narrow<'_>> {
+    // What is like what: uplinks of a subnet, a cluster's tunnels, cables.
+    let mut alike: BTreeMap<String, Vec<(NodeView<'_>, &LinkSeen, bool)>> = BTreeMap::new();
+    for view in case.nodes() {
+        let cluster = view.cluster.name.as_str();
+        let mut add = |what: String, link, joins| {
+            if let Some(link) = link {
+                alike.entry(what).or_default().push((view, link, joins));
+            }
+        };
+        add(
+            format!("uplink {cluster} {:?}", view.node.subnet),
+            view.uplink(),
+            false,
+        );
+        add(format!("tunnel {cluster}"), view.tunnel(), false);
+        if let Some(submariner) = &view.cluster.submariner {
+            let link = view.seen.link(&submariner.tunnel.device);
+            add(format!("submariner {cluster}"), link, true);
+            if let Some(cable) = &submariner.cable_tunnel {
+                add("cable".to_owned(), view.seen.link(&cable.device), true);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for links in alike.into_values() {
+        let usual = links.iter().map(|(_, link, _)| link.mtu).max().unwrap_or(0);
+        found.extend(links.into_iter().filter(|(_, link, _)| link.mtu < usual).map(
+            |(view, link, joins_clusters)| Narrow {
+                node: &view.node.name,
+                name: &link.name,
+                mtu: link.mtu,
+                usual,
+                joins_clusters,
+            },
+        ));
+    }
+    found
 }
 
 /// The MTU that is set on each device against what is below it.
@@ -105,8 +192,8 @@ fn is_tunnelled(case: &Examination, probe: &ProbeResult) -> bool {
     .is_some_and(|device| view.seen.link(device).is_some_and(|link| link.vxlan.is_some()))
 }
 
-/// Packets that are lost for their size, without a word.
-fn black_holes(case: &Examination, findings: &mut Vec<Finding>) {
+/// Packets that are lost for their size, without a word. Gives the nodes whose devices are too narrow.
+fn black_holes<'a>(case: &'a Examination, findings: &mut Vec<Finding>) -> BTreeSet<&'a str> {
     let lost: Vec<&ProbeResult> = case
         .probes
         .iter()
@@ -126,6 +213,7 @@ fn black_holes(case: &Examination, findings: &mut Vec<Finding>) {
         by_cluster.entry(clusters).or_default().push(probe);
     }
     // A path between clusters runs over links of both: what is wrong within one explains it.
+    let mut told = BTreeSet::new();
     let within: BTreeSet<&str> = by_cluster
         .keys()
         .filter(|clusters| clusters.len() == 1)
@@ -136,8 +224,63 @@ fn black_holes(case: &Examination, findings: &mut Vec<Finding>) {
         if clusters.len() > 1 && clusters.iter().any(|cluster| within.contains(cluster)) {
             continue;
         }
-        findings.push(black_hole(case, clusters, probes));
+        let on_the_way: Vec<Narrow<'a>> = narrow(case)
+            .into_iter()
+            .filter(|device| {
+                probes
+                    .iter()
+                    .any(|probe| case.nodes_of(probe).contains(&device.node))
+            })
+            .collect();
+        if on_the_way.is_empty() {
+            findings.push(black_hole(case, clusters, probes));
+        }
+        let mut by_node: BTreeMap<&'a str, Vec<Narrow<'a>>> = BTreeMap::new();
+        for device in on_the_way {
+            by_node.entry(device.node).or_default().push(device);
+        }
+        for (node, devices) in by_node {
+            told.insert(node);
+            findings.push(bottleneck(node, &devices, probes));
+        }
     }
+    told
+}
+
+const EATEN: &str = "packets of full size are lost on the way, and no ICMP says so";
+
+/// What was lost.
+fn losses(mut finding: Finding, probes: &[&ProbeResult]) -> Finding {
+    for probe in probes.iter().take(4) {
+        finding = finding.seen(format!(
+            "{}: the kernel takes the path to carry {} bytes, {} get through (DF set)",
+            probe.path(),
+            probe.seen.believed_mtu.unwrap_or(0),
+            probe
+                .seen
+                .passing_mtu
+                .map_or_else(|| "not even 576".to_owned(), |mtu| format!("at most {mtu}"))
+        ));
+    }
+    if probes.len() > 4 {
+        finding = finding.seen(format!("and {} more paths", probes.len() - 4));
+    }
+    finding
+}
+
+/// Devices of a node that carry less than their like.
+fn bottleneck(node: &str, devices: &[Narrow<'_>], probes: &[&ProbeResult]) -> Finding {
+    let mut finding = Finding::new("mtu-black-hole", Severity::Error, node, EATEN);
+    for device in devices {
+        finding = finding
+            .seen(device.text())
+            .remedy(device.remedy())
+            .verify(has_mtu(device.name, device.usual));
+    }
+    losses(finding, probes).why(
+        "small requests work and large answers hang: this device carries less than those before it, and the ICMP \
+         \"fragmentation needed\" that would say so is not sent or is filtered",
+    )
 }
 
 fn black_hole(case: &Examination, clusters: &[&str], probes: &[&ProbeResult]) -> Finding {
@@ -145,12 +288,18 @@ fn black_hole(case: &Examination, clusters: &[&str], probes: &[&ProbeResult]) ->
         .iter()
         .map(|probe| [probe.from.node(), probe.to.node()])
         .collect();
-    let common: Vec<&str> = case
-        .setup
-        .nodes()
-        .map(|(_, node)| node.name.as_str())
-        .filter(|node| pairs.iter().all(|pair| pair.contains(node)))
-        .collect();
+    let on_all = |has: &dyn Fn(&ProbeResult, &str) -> bool| -> Vec<&str> {
+        case.setup
+            .nodes()
+            .map(|(_, node)| node.name.as_str())
+            .filter(|node| probes.iter().all(|probe| has(probe, node)))
+            .collect()
+    };
+    // An end that all have in common, else the gateways between.
+    let mut common = on_all(&|probe, node| [probe.from.node(), probe.to.node()].contains(&node));
+    if common.is_empty() {
+        common = on_all(&|probe, node| case.nodes_of(probe).contains(&node));
+    }
     let place = match common.as_slice() {
         [] => {
             let all: BTreeSet<&str> = pairs.iter().flatten().copied().collect();
@@ -170,26 +319,10 @@ fn black_hole(case: &Examination, clusters: &[&str], probes: &[&ProbeResult]) ->
             })
         })
         .min();
-    let mut finding = Finding::new(
-        "mtu-black-hole",
-        Severity::Error,
-        &place,
-        "packets of full size are lost on the way, and no ICMP says so",
+    let mut finding = losses(
+        Finding::new("mtu-black-hole", Severity::Error, &place, EATEN),
+        probes,
     );
-    for probe in probes.iter().take(4) {
-        finding = finding.seen(format!(
-            "{}: the kernel takes the path to carry {} bytes, {} get through (DF set)",
-            probe.path(),
-            probe.seen.believed_mtu.unwrap_or(0),
-            probe
-                .seen
-                .passing_mtu
-                .map_or_else(|| "not even 576".to_owned(), |mtu| format!("at most {mtu}"))
-        ));
-    }
-    if probes.len() > 4 {
-        finding = finding.seen(format!("and {} more paths", probes.len() - 4));
-    }
     finding = finding.why(
         "small requests work and large answers hang: a link on the way carries less than the nodes' MTU, and the ICMP \
          \"fragmentation needed\" that would say so is not sent or is filtered",

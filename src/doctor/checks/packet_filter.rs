@@ -1,12 +1,11 @@
-//! The packet filter: what it drops of pods' packets in FORWARD, of tunnels in INPUT and OUTPUT, and how many rules
-//! every packet is held against (preflight list, 6 and 10).
+//! The packet filter: what it drops of pods' packets that go through a node, and how many rules every packet is held
+//! against (preflight list, 6).
 
-use crate::doctor::examination::{Examination, KnockResult, NodeView};
+use crate::doctor::examination::{Examination, NodeView};
 use crate::doctor::fib;
 use crate::doctor::filter::{self, Fate, Packet};
 use crate::doctor::finding::{Finding, Severity};
 use crate::evidence::{FilterChain, FilterHook, FilterRule, FilterTool, Inspection};
-use crate::scenario::Place;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
@@ -20,11 +19,10 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
         forward(case, &view, findings);
         load(case, &view, findings);
     }
-    ports(case, findings);
 }
 
 /// How a finding names a rule or policy.
-fn named(chain: &FilterChain, rule: Option<&FilterRule>) -> String {
+pub(super) fn named(chain: &FilterChain, rule: Option<&FilterRule>) -> String {
     match (rule, chain.tool) {
         (Some(rule), FilterTool::Nft) => {
             format!("chain {}: {} (handle {})", chain.path(), rule.text, rule.handle)
@@ -38,7 +36,7 @@ fn named(chain: &FilterChain, rule: Option<&FilterRule>) -> String {
 }
 
 /// The commands that take a rule or a policy away, and that show that it is gone.
-fn undo(chain: &FilterChain, rule: Option<&FilterRule>) -> (String, String) {
+pub(super) fn undo(chain: &FilterChain, rule: Option<&FilterRule>) -> (String, String) {
     let path = chain.path();
     let name = &chain.name;
     match (rule, chain.tool) {
@@ -126,40 +124,77 @@ fn devices<'a>(view: &NodeView<'a>, from: Ipv4Addr, to: Ipv4Addr) -> (Option<&'a
     (by(from), by(to))
 }
 
+/// The hooks that a forwarded packet goes through, in this order.
+const THROUGH: [FilterHook; 4] = [
+    FilterHook::Ingress,
+    FilterHook::Prerouting,
+    FilterHook::Forward,
+    FilterHook::Postrouting,
+];
+
+/// What certainly drops pods' packets; and what may, where it has counted packets and some don't get through.
 fn forward(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) {
     let fails = case.probes.iter().any(|probe| {
         probe.from.is_pod()
             && !probe.is_reachable()
             && case.nodes_of(probe).contains(&view.node.name.as_str())
     });
+    drops(case, view, findings, |fate| match fate {
+        Fate::Drops(chain, rule) => Some((chain, rule)),
+        Fate::MayDrop(chain, Some(rule)) if fails && rule.hits.is_some_and(|hits| hits > 0) => {
+            Some((chain, Some(rule)))
+        }
+        _ => None,
+    });
+}
+
+/// What may drop pods' packets at a node, for failures that nothing else explains.
+pub(super) fn suspects(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) {
+    drops(case, view, findings, |fate| match fate {
+        Fate::MayDrop(chain, rule) => Some((chain, rule)),
+        _ => None,
+    });
+}
+
+fn drops<'a>(
+    case: &Examination,
+    view: &NodeView<'a>,
+    findings: &mut Vec<Finding>,
+    counts: impl Fn(Fate<'a>) -> Option<(&'a FilterChain, Option<&'a FilterRule>)>,
+) {
     let mut told: BTreeSet<(String, u64)> = BTreeSet::new();
     for (from, to) in through(case, view) {
         let (input, output) = devices(view, from, to);
-        for protocol in [TCP, UDP] {
+        for (hook, protocol) in THROUGH.into_iter().flat_map(|hook| [(hook, TCP), (hook, UDP)]) {
             let packet = Packet {
                 from,
                 to,
                 protocol,
                 port: 8080,
                 input,
-                output,
+                output: output.filter(|_| matches!(hook, FilterHook::Forward | FilterHook::Postrouting)),
                 established: false,
             };
-            let (chain, rule) = match filter::fate(view.seen, FilterHook::Forward, &packet).0 {
-                Fate::Drops(chain, rule) => (chain, rule),
-                Fate::MayDrop(chain, rule) if fails => (chain, rule),
-                _ => continue,
+            let Some((chain, rule)) = counts(filter::fate(view.seen, hook, &packet).0) else {
+                continue;
             };
             if !told.insert((chain.path(), rule.map_or(0, |rule| rule.handle))) {
                 continue;
             }
             let (remedy, verify) = undo(chain, rule);
-            let title = match rule {
-                Some(_) => "a packet filter rule drops pods' packets that go through this node",
-                None => "the FORWARD policy drops pods' packets that go through this node",
+            let title = match (rule, hook) {
+                (Some(_), _) => "a packet filter rule drops pods' packets that go through this node",
+                (None, FilterHook::Forward) => {
+                    "the FORWARD policy drops pods' packets that go through this node"
+                }
+                (None, _) => "a chain's policy drops pods' packets that go through this node",
             };
-            let finding = Finding::new("forward-drop", Severity::Error, &view.node.name, title)
-                .seen(named(chain, rule))
+            let mut finding = Finding::new("forward-drop", Severity::Error, &view.node.name, title)
+                .seen(named(chain, rule));
+            if let Some(hits) = rule.and_then(|rule| rule.hits) {
+                finding = finding.seen(format!("it has counted {hits} packets"));
+            }
+            finding = finding
                 .seen(format!(
                     "a packet from {from} to {to} (in {}, out {}) ends there",
                     input.unwrap_or("?"),
@@ -287,214 +322,4 @@ fn load(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) {
                 ),
         );
     }
-}
-
-/// Whether the nodes reach each other at all.
-fn nodes_reach(case: &Examination, from: &str, to: &str) -> bool {
-    case.probes.iter().any(|probe| {
-        matches!((&probe.from, &probe.to), (Place::Node(a), Place::Node(b)) if a == from && b == to)
-            && probe.seen.datagram
-    })
-}
-
-/// Cables whose port can't be knocked at (WireGuard, IPsec), where no packet crosses them: their rules are all there is.
-fn unheard_cables(case: &Examination) -> Vec<KnockResult> {
-    let mut found = Vec::new();
-    for view in case.nodes() {
-        let Some(own) = view
-            .cluster
-            .submariner
-            .as_ref()
-            .filter(|own| own.gateway == view.node.name && own.cable_tunnel.is_none())
-        else {
-            continue;
-        };
-        for other in case
-            .setup
-            .clusters
-            .iter()
-            .filter(|other| other.name != view.cluster.name)
-        {
-            let Some(there) = &other.submariner else { continue };
-            let crosses = case.probes.iter().any(|probe| {
-                let nodes = case.nodes_of(probe);
-                probe.is_reachable()
-                    && probe.from.is_pod()
-                    && nodes.contains(&own.gateway.as_str())
-                    && nodes.contains(&there.gateway.as_str())
-            });
-            if !crosses {
-                found.push(KnockResult {
-                    from: there.gateway.clone(),
-                    to: own.gateway.clone(),
-                    port: own.cable_port,
-                    device: own.cable_device.clone(),
-                    heard: None,
-                    error: None,
-                });
-            }
-        }
-    }
-    found
-}
-
-/// UDP ports of tunnels.
-fn ports(case: &Examination, findings: &mut Vec<Finding>) {
-    let mut told: BTreeSet<(String, u16, String)> = BTreeSet::new();
-    let mut on_the_way: Vec<&KnockResult> = Vec::new();
-    let cables = unheard_cables(case);
-    for knock in case
-        .knocks
-        .iter()
-        .chain(&cables)
-        .filter(|knock| knock.heard != Some(true))
-    {
-        let (Some(from), Some(to)) = (case.node(&knock.from), case.node(&knock.to)) else {
-            continue;
-        };
-        let packet = |input, output| Packet {
-            from: from.node.address,
-            to: to.node.address,
-            protocol: UDP,
-            port: knock.port,
-            input,
-            output,
-            established: false,
-        };
-        let failed = knock.heard == Some(false);
-        let ends = [
-            (
-                &to,
-                FilterHook::Input,
-                packet(to.uplink().map(|link| link.name.as_str()), None),
-            ),
-            (
-                &to,
-                FilterHook::Prerouting,
-                packet(to.uplink().map(|link| link.name.as_str()), None),
-            ),
-            (
-                &from,
-                FilterHook::Output,
-                packet(None, from.uplink().map(|link| link.name.as_str())),
-            ),
-            (
-                &from,
-                FilterHook::Postrouting,
-                packet(None, from.uplink().map(|link| link.name.as_str())),
-            ),
-        ];
-        let culprit =
-            ends.iter().find_map(
-                |(view, hook, packet)| match filter::fate(view.seen, *hook, packet).0 {
-                    Fate::Drops(chain, rule) => Some((*view, chain, rule)),
-                    Fate::MayDrop(chain, rule) if failed => Some((*view, chain, rule)),
-                    _ => None,
-                },
-            );
-        match culprit {
-            Some((view, chain, rule)) => {
-                let key = (view.node.name.clone(), knock.port, named(chain, rule));
-                if told.insert(key) {
-                    findings.push(blocked(view, knock, chain, rule));
-                }
-            }
-            None if failed && nodes_reach(case, &knock.from, &knock.to) => on_the_way.push(knock),
-            None => {}
-        }
-    }
-    let mut pairs: BTreeSet<(String, u16)> = BTreeSet::new();
-    for knock in on_the_way {
-        let mut ends = [knock.from.as_str(), knock.to.as_str()];
-        ends.sort_unstable();
-        let place = ends.join(" <-> ");
-        if !pairs.insert((place.clone(), knock.port)) {
-            continue;
-        }
-        let port = knock.port;
-        findings.push(
-            Finding::new(
-                "udp-blocked",
-                Severity::Error,
-                &place,
-                format!("UDP {port} does not get through between these nodes"),
-            )
-            .seen(format!(
-                "frames from {} to {} of {} ({}/udp) did not arrive, while other UDP does{}",
-                knock.from,
-                knock.device,
-                knock.to,
-                port,
-                knock.error.as_ref().map_or_else(String::new, |error| format!(" ({error})"))
-            ))
-            .seen("no rule of either node drops it")
-            .why(why(port))
-            .on_a_cluster(format!(
-                "# open {port}/udp between the nodes, both ways: security group, firewall, network policy of the cloud"
-            )),
-        );
-    }
-}
-
-const fn why(port: u16) -> &'static str {
-    match port {
-        4789 => {
-            "Calico's VXLAN packets go there: pods of other subnets, and all pods under Always, are out of reach"
-        }
-        4800 => "what workers send to other clusters goes to the gateway by this port (vx-submariner)",
-        4500 => "the cable between the clusters' gateways uses this port: no packet leaves the cluster",
-        _ => "a tunnel uses this port",
-    }
-}
-
-fn blocked(
-    view: &NodeView<'_>,
-    knock: &KnockResult,
-    chain: &FilterChain,
-    rule: Option<&FilterRule>,
-) -> Finding {
-    let port = knock.port;
-    let (mut remedy, mut verify) = undo(chain, rule);
-    if rule.is_none() {
-        // A policy of INPUT is the administrator's; one port is opened in it.
-        (remedy, verify) = match chain.tool {
-            FilterTool::Nft => (
-                format!("nft insert rule {} udp dport {port} accept", chain.path()),
-                format!(
-                    "nft list chain {} | grep -q 'udp dport {port} accept'",
-                    chain.path()
-                ),
-            ),
-            FilterTool::IptablesLegacy => (
-                format!(
-                    "iptables-legacy -I {} -p udp --dport {port} -j ACCEPT",
-                    chain.name
-                ),
-                format!(
-                    "iptables-legacy -C {} -p udp --dport {port} -j ACCEPT",
-                    chain.name
-                ),
-            ),
-        };
-    }
-    Finding::new(
-        "udp-blocked",
-        Severity::Error,
-        &view.node.name,
-        format!("the packet filter of {} drops UDP {port}", view.node.name),
-    )
-    .seen(named(chain, rule))
-    .seen(match knock.heard {
-        Some(_) => format!(
-            "frames from {} to {} of {} ({port}/udp) did not arrive",
-            knock.from, knock.device, knock.to
-        ),
-        None => format!(
-            "{} could not listen for frames, so this is by its rules alone",
-            knock.to
-        ),
-    })
-    .why(why(port))
-    .remedy(remedy)
-    .verify(verify)
 }

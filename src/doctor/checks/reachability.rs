@@ -1,22 +1,29 @@
 //! Probes that failed. Where a finding of a node on the way explains one, it is listed there; where none does, it is a
 //! finding itself.
 
-use super::nodes_of;
+use super::{nodes_of, packet_filter};
 use crate::doctor::examination::{Examination, ProbeResult};
 use crate::doctor::finding::{Finding, Severity};
 use crate::scenario::Place;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
+    let failed: Vec<&ProbeResult> = case.probes.iter().filter(|probe| !probe.is_reachable()).collect();
+    // What no check is sure of is asked where nothing else explains a failure: a rule by a mark, by an address list.
+    let mut nodes: BTreeSet<&str> = BTreeSet::new();
+    for probe in failed.iter().filter(|probe| probe.from.is_pod()) {
+        if !findings.iter().any(|finding| explains(case, finding, probe)) {
+            nodes.extend(case.nodes_of(probe));
+        }
+    }
+    for view in nodes.iter().filter_map(|name| case.node(name)) {
+        packet_filter::suspects(case, &view, findings);
+    }
     let mut unexplained: BTreeMap<(String, String), Vec<&ProbeResult>> = BTreeMap::new();
-    for probe in case.probes.iter().filter(|probe| !probe.is_reachable()) {
-        let nodes = case.nodes_of(probe);
+    for probe in failed {
         let mut explained = false;
-        for finding in findings
-            .iter_mut()
-            .filter(|finding| finding.severity == Severity::Error)
-        {
-            if nodes_of(finding).any(|node| nodes.contains(&node)) {
+        for finding in findings.iter_mut() {
+            if explains(case, finding, probe) {
                 explained = true;
                 finding.affects.push(probe.path());
             }
@@ -31,6 +38,18 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
     for ((a, b), probes) in unexplained {
         findings.push(finding(case, &a, &b, &probes));
     }
+}
+
+/// Whether a finding says why a probe failed.
+fn explains(case: &Examination, finding: &Finding, probe: &ProbeResult) -> bool {
+    let nodes = case.nodes_of(probe);
+    finding.severity == Severity::Error
+        // Table 150 is for what the gateway itself sends.
+        && !(finding.id == "host-table" && probe.from.is_pod())
+        && nodes_of(finding).any(|place| {
+            // A pod's own trouble is that of its own paths.
+            nodes.contains(&place) || probe.from.to_string() == place || probe.to.to_string() == place
+        })
 }
 
 fn finding(case: &Examination, a: &str, b: &str, probes: &[&ProbeResult]) -> Finding {

@@ -1,17 +1,25 @@
 //! Submariner's part of the nodes: routes to other clusters on workers, the cable's on the gateway, table 150 with its
-//! rule for the gateway's own packets, and the tunnels' forwarding entries (preflight list, 3, 4, 10 and 12).
+//! rule for the gateway's own packets (preflight list, 3 and 4). Its devices are in `devices`.
 
+mod devices;
+
+use super::links;
 use crate::doctor::examination::{Examination, NodeView};
 use crate::doctor::fib::{self, Decision, Packet};
 use crate::doctor::finding::{Finding, Severity};
-use crate::evidence::{
-    KernelRule, LinkSeen, MAIN_TABLE, RouteKind, RuleAction, SubmarinerSetup, protocol_name,
-};
+use crate::evidence::{KernelRule, MAIN_TABLE, RouteKind, RuleAction, SubmarinerSetup, protocol_name};
 use crate::units::Cidr4;
 use std::net::Ipv4Addr;
 
 /// The route agent makes its routes, rules and entries anew when it starts.
-const RESTART: &str = "kubectl delete pods -n submariner-operator -l app=submariner-routeagent";
+pub(super) const RESTART: &str = "kubectl delete pods -n submariner-operator -l app=submariner-routeagent";
+/// The gateway makes its cable's devices and routes anew when it starts.
+pub(super) const RESTART_GATEWAY: &str =
+    "kubectl delete pods -n submariner-operator -l app=submariner-gateway";
+/// The table of the VXLAN cable driver's routes, and the priority of its rule.
+const CABLE_TABLE: u32 = 100;
+/// RT_TABLE_LOCAL.
+const LOCAL_TABLE: u32 = 255;
 /// The priority of the rule for the main table (ip-rule(8)).
 const MAIN_PRIORITY: u32 = 32766;
 
@@ -24,15 +32,25 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
         if remote.is_empty() {
             continue;
         }
-        tunnels(case, &view, submariner, findings);
+        // The routes of a device that is not there, or down, went with it: they are in its finding's remedy.
+        let whole = devices::check(case, &view, submariner, findings);
+        if links::uplink_is_down(&view) {
+            continue;
+        }
         if submariner.gateway == view.node.name {
-            for cidr in &remote {
-                cable_route(case, &view, submariner, *cidr, findings);
+            // A cable of IPsec policies has no device and no routes.
+            if whole.cable && !submariner.cable_device.is_empty() {
+                cable_rule(case, &view, submariner, &remote, findings);
+                for cidr in &remote {
+                    cable_route(case, &view, submariner, *cidr, findings);
+                }
             }
             host_table(&view, submariner, &remote, findings);
         } else {
-            for cidr in &remote {
-                worker_route(case, &view, submariner, *cidr, findings);
+            if whole.tunnel {
+                for cidr in &remote {
+                    worker_route(case, &view, submariner, *cidr, findings);
+                }
             }
             stale_gateway(&view, submariner, &remote, findings);
         }
@@ -40,27 +58,47 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
 }
 
 /// A device's first address on `view`.
-fn address_on(view: &NodeView<'_>, device: &str) -> Option<Ipv4Addr> {
+pub(super) fn address_on(view: &NodeView<'_>, device: &str) -> Option<Ipv4Addr> {
     view.seen.link(device)?.addresses.first().map(|own| own.address)
 }
 
-/// The first decision for an address of `cidr` that does not lead into `device`.
+/// Where packets for another cluster should go.
+struct Way<'a> {
+    device: &'a str,
+    /// The next hop, where it is known.
+    via: Option<Ipv4Addr>,
+}
+
+/// The first decision for an address of `cidr` that does not go that way.
 fn astray<'a>(
     view: &NodeView<'a>,
     cidr: Cidr4,
     from: Option<Ipv4Addr>,
     input: Option<&str>,
-    device: &str,
+    way: &Way<'_>,
 ) -> Option<(Ipv4Addr, Decision<'a>)> {
     fib::parts(view.seen, cidr)
         .into_iter()
         .map(|to| (to, fib::look_up(view.seen, &Packet { from, to, input })))
-        .find(|(_, decision)| decision.device() != Some(device))
+        .find(|(_, decision)| {
+            decision.route().is_none_or(|route| {
+                route.device.as_deref() != Some(way.device)
+                    || way.via.is_some_and(|via| route.gateway != Some(via))
+            })
+        })
+}
+
+/// A command that succeeds where packets to `to` go that way.
+fn goes(to: Ipv4Addr, way: &Way<'_>) -> String {
+    let via = way.via.map_or_else(String::new, |via| format!("via {via} "));
+    format!("ip route get {to} | grep -q '{via}dev {} '", way.device)
 }
 
 /// The command that takes away what leads packets astray; `None` where it is a route that others need.
-fn remove(decision: Decision<'_>, cidr: Cidr4) -> Option<String> {
+fn remove(decision: Decision<'_>, cidr: Cidr4, submariner: &SubmarinerSetup) -> Option<String> {
     match decision {
+        // Of a gateway's own traffic, where it belongs.
+        Decision::Route(route) if route.table == submariner.host_table => None,
         Decision::RefusedByRule(rule) => Some(format!("ip rule del priority {}", rule.priority)),
         Decision::Route(route) | Decision::Refused(route) => {
             let special = route.destination.prefix() >= cidr.prefix();
@@ -74,6 +112,9 @@ fn remove(decision: Decision<'_>, cidr: Cidr4) -> Option<String> {
 fn what(decision: Decision<'_>) -> String {
     match decision {
         Decision::Nowhere => "there is no route".to_owned(),
+        Decision::Refused(route) if route.kind == RouteKind::Throw => {
+            "a route ends the search (throw)".to_owned()
+        }
         Decision::Refused(route) => format!("a route of {} drops them", protocol_name(route.protocol)),
         Decision::RefusedByRule(_) => "a rule drops them".to_owned(),
         Decision::Route(route) if route.destination.prefix() == 0 => {
@@ -107,12 +148,18 @@ fn worker_route(
 ) {
     let device = &submariner.tunnel.device;
     let from = view.node.blocks.first().and_then(|block| block.cidr.address(1));
-    let Some((to, decision)) = astray(view, cidr, from, None, device) else {
-        return;
-    };
     let via = case
         .node(&submariner.gateway)
         .and_then(|gateway| address_on(&gateway, device));
+    let way = Way { device, via };
+    let Some((to, decision)) = astray(view, cidr, from, None, &way) else {
+        return;
+    };
+    // What is left of having been the gateway is a finding of its own.
+    if matches!(decision, Decision::Route(route) | Decision::Refused(route) if route.table == submariner.host_table)
+    {
+        return;
+    }
     let mut finding = Finding::new(
         "remote-route",
         Severity::Error,
@@ -127,7 +174,7 @@ fn worker_route(
         finding = finding.seen(format!("expected: {cidr} via {via} dev {device} proto static"));
     }
     finding = finding.why(why(decision));
-    if let Some(command) = remove(decision, cidr) {
+    if let Some(command) = remove(decision, cidr, submariner) {
         finding = finding.remedy(command);
     }
     if let Some(via) = via {
@@ -135,8 +182,7 @@ fn worker_route(
             "ip route replace {cidr} via {via} dev {device} proto static"
         ));
     }
-    findings
-        .push(on_a_cluster(finding, decision).verify(format!("ip route get {to} | grep -q 'dev {device} '")));
+    findings.push(on_a_cluster(finding, decision).verify(goes(to, &way)));
 }
 
 fn on_a_cluster(finding: Finding, decision: Decision<'_>) -> Finding {
@@ -160,41 +206,20 @@ fn cable_route(
     findings: &mut Vec<Finding>,
 ) {
     let device = &submariner.cable_device;
-    // A cable of IPsec policies has no device and no routes.
-    if device.is_empty() || view.seen.link(device).is_none() {
-        return;
-    }
     let from = case
         .peers(view)
         .find_map(|worker| worker.node.blocks.first().and_then(|block| block.cidr.address(1)));
-    let Some((to, decision)) = astray(view, cidr, from, Some(&submariner.tunnel.device), device) else {
+    let right = cable_way(case, view, submariner, cidr);
+    let Some((to, decision)) = astray(view, cidr, from, Some(&submariner.tunnel.device), &right.way) else {
         return;
     };
-    let there = case
-        .setup
-        .clusters
-        .iter()
-        .find(|cluster| cluster.cidrs.contains(&cidr))
-        .and_then(|cluster| case.node(&cluster.submariner.as_ref()?.gateway));
-    let via = there.and_then(|there| address_on(&there, device));
-    // Where the cable's other routes are, as far as there are some.
-    let table = view
-        .seen
-        .routes
-        .iter()
-        .find(|route| route.device.as_ref() == Some(device) && route.table != 255 && route.protocol == 4)
-        .map_or(100, |route| route.table);
-    let next = via
-        .filter(|_| submariner.cable_tunnel.is_some())
-        .map_or_else(String::new, |via| format!(" via {via}"));
-    let place = if table == MAIN_TABLE {
-        String::new()
-    } else {
-        format!(" table {table} metric 100")
-    };
-    let source = address_on(view, &view.cluster.tunnel.device)
-        .map_or_else(String::new, |source| format!(" src {source}"));
-    let right = format!("{cidr}{next} dev {device} proto static{place}{source}");
+    let has_rule = view.seen.rules.iter().any(|rule| leads_to(rule, right.table));
+    let is_there =
+        fib::longest(view.seen, right.table, to).is_some_and(|route| route.device.as_ref() == Some(device));
+    // The rule is one fault, however many ranges it leads to.
+    if right.table != MAIN_TABLE && !has_rule && is_there {
+        return;
+    }
     let mut finding = Finding::new(
         "remote-route",
         Severity::Error,
@@ -209,23 +234,115 @@ fn cable_route(
         submariner.tunnel.device,
         decision.text()
     ))
-    .seen(format!("expected: {right}"))
+    .seen(format!("expected: {}", right.text))
     .why(why(decision));
-    if let Some(command) = remove(decision, cidr) {
+    if let Some(command) = remove(decision, cidr, submariner) {
         finding = finding.remedy(command);
     }
-    finding = finding.remedy(format!("ip route replace {right}"));
-    let has_rule = view.seen.rules.iter().any(|rule| leads_to(rule, table));
-    if table != MAIN_TABLE && !has_rule {
-        finding = finding
-            .seen(format!("no rule leads to table {table} (ip rule)"))
-            .remedy(format!("ip rule add priority {table} lookup {table}"));
-    }
+    finding = finding.remedy(format!("ip route replace {}", right.text));
     findings.push(
         on_a_cluster(finding, decision)
-            .on_a_cluster("kubectl delete pods -n submariner-operator -l app=submariner-gateway")
-            .verify(format!("ip route get {to} | grep -q 'dev {device} '")),
+            .on_a_cluster(RESTART_GATEWAY)
+            .verify(goes(to, &right.way)),
     );
+}
+
+/// How a gateway should route a range of another cluster.
+pub(super) struct CableWay<'a> {
+    way: Way<'a>,
+    /// The table of the cable's routes.
+    pub(super) table: u32,
+    /// As `ip route` takes it.
+    pub(super) text: String,
+}
+
+pub(super) fn cable_way<'a>(
+    case: &Examination,
+    view: &NodeView<'_>,
+    submariner: &'a SubmarinerSetup,
+    cidr: Cidr4,
+) -> CableWay<'a> {
+    let device = &submariner.cable_device;
+    let via = case
+        .setup
+        .clusters
+        .iter()
+        .find(|cluster| cluster.cidrs.contains(&cidr))
+        .and_then(|cluster| case.node(&cluster.submariner.as_ref()?.gateway))
+        .filter(|_| submariner.cable_tunnel.is_some())
+        .and_then(|there| address_on(&there, device));
+    // Where the cable's other routes are, as far as there are some; the VXLAN driver has a table of its own.
+    let table = view
+        .seen
+        .routes
+        .iter()
+        .find(|route| {
+            route.device.as_ref() == Some(device)
+                && route.table != LOCAL_TABLE
+                && route.table != submariner.host_table
+                && route.protocol == 4
+        })
+        .map_or(CABLE_TABLE, |route| route.table);
+    let next = via.map_or_else(String::new, |via| format!(" via {via}"));
+    let place = if table == MAIN_TABLE {
+        String::new()
+    } else {
+        format!(" table {table} metric 100")
+    };
+    let source = address_on(view, &view.cluster.tunnel.device)
+        .map_or_else(String::new, |source| format!(" src {source}"));
+    CableWay {
+        way: Way { device, via },
+        table,
+        text: format!("{cidr}{next} dev {device} proto static{place}{source}"),
+    }
+}
+
+/// Nothing leads to the table of the cable's routes.
+fn cable_rule(
+    case: &Examination,
+    view: &NodeView<'_>,
+    submariner: &SubmarinerSetup,
+    remote: &[Cidr4],
+    findings: &mut Vec<Finding>,
+) {
+    let Some(first) = remote.first() else { return };
+    let table = cable_way(case, view, submariner, *first).table;
+    let rules: Vec<&KernelRule> = view
+        .seen
+        .rules
+        .iter()
+        .filter(|rule| rule.table == table)
+        .collect();
+    if table == MAIN_TABLE || rules.iter().any(|rule| leads_to(rule, table)) {
+        return;
+    }
+    let device = &submariner.cable_device;
+    let mut finding = Finding::new(
+        "remote-route",
+        Severity::Error,
+        &view.node.name,
+        format!("nothing leads to table {table}, where the cable's routes are"),
+    );
+    if rules.is_empty() {
+        finding = finding.seen(format!("no rule leads to table {table} (ip rule)"));
+    }
+    for rule in &rules {
+        finding = finding
+            .seen(format!("rule {rule}: not for all packets before the main table"))
+            .remedy(format!("ip rule del priority {} lookup {table}", rule.priority));
+    }
+    finding = finding
+        .why(
+            "the gateway's other tables know no way into the cable: packets for other clusters leave by the uplink, where \
+             nobody knows pods' addresses",
+        )
+        .remedy(format!("ip rule add priority {table} lookup {table}"))
+        .on_a_cluster(RESTART_GATEWAY)
+        .verify(format!("ip rule | grep -q '^{table}:.*from all lookup {table}'"));
+    findings.push(finding.seen(format!(
+        "expected: {table}: from all lookup {table} (for {device})"
+    )));
 }
 
 /// Whether a rule sends all packets to `table`, before the main table is asked.
@@ -278,26 +395,52 @@ fn host_table(
         }
         remedy.push(format!("ip rule add priority {table} lookup {table}"));
     }
+    let node_device = view.uplink().map(|link| link.name.as_str());
+    // WireGuard routes into its device; for libreswan the kernel takes what leaves by the uplink.
+    let uplink = if submariner.cable == "wireguard" && !submariner.cable_device.is_empty() {
+        submariner.cable_device.as_str()
+    } else {
+        node_device.unwrap_or("eth0")
+    };
+    let default = view
+        .seen
+        .routes
+        .iter()
+        .find(|route| route.table == MAIN_TABLE && route.destination.prefix() == 0)
+        .and_then(|route| route.device.as_deref());
     for cidr in remote {
-        let Some(first) = cidr.address(1) else { continue };
-        let right = format!(
-            "{cidr} dev {} table {table} proto static scope link src {own}",
-            view.uplink().map_or("eth0", |link| link.name.as_str())
-        );
-        match fib::longest(view.seen, table, first) {
-            None => {
+        let right = format!("{cidr} dev {uplink} table {table} proto static scope link src {own}");
+        let mut wrong = false;
+        for to in fib::parts(view.seen, *cidr) {
+            let Some(route) = fib::longest(view.seen, table, to) else {
                 seen.push(format!("table {table} has no route to {cidr}"));
-                remedy.push(format!("ip route replace {right}"));
-            }
-            Some(route) if route.kind != RouteKind::Unicast || route.source != Some(own) => {
-                seen.push(format!(
-                    "{route}: expected src {own}, the address of {}",
+                wrong = true;
+                break;
+            };
+            let device = route.device.as_deref();
+            let leaves =
+                device.is_some() && (device == Some(uplink) || device == default || device == node_device);
+            let fault = if route.kind != RouteKind::Unicast {
+                "expected a route that leads on".to_owned()
+            } else if route.source != Some(own) {
+                format!(
+                    "expected src {own}, the address of {}",
                     view.cluster.tunnel.device
-                ));
+                )
+            } else if leaves {
+                continue;
+            } else {
+                format!("expected dev {uplink}")
+            };
+            let text = format!("{route}: {fault}");
+            if !seen.contains(&text) {
+                seen.push(text);
                 remedy.push(format!("ip route del {route}"));
-                remedy.push(format!("ip route replace {right}"));
             }
-            Some(_) => {}
+            wrong = true;
+        }
+        if wrong {
+            remedy.push(format!("ip route replace {right}"));
         }
     }
     if seen.is_empty() {
@@ -379,167 +522,4 @@ fn stale_gateway(
             .on_a_cluster(RESTART)
             .verify(format!("! ip rule | grep -q 'lookup {table}'")),
     );
-}
-
-/// vx-submariner, and on gateways the cable: there, up, and sending to whom they should.
-fn tunnels(
-    case: &Examination,
-    view: &NodeView<'_>,
-    submariner: &SubmarinerSetup,
-    findings: &mut Vec<Finding>,
-) {
-    let is_gateway = submariner.gateway == view.node.name;
-    let peers: Vec<NodeView<'_>> = case
-        .peers(view)
-        .filter(|peer| is_gateway || peer.node.name == submariner.gateway)
-        .collect();
-    tunnel(view, &submariner.tunnel.device, &peers, findings);
-    if let Some(cable) = submariner.cable_tunnel.as_ref().filter(|_| is_gateway) {
-        let there: Vec<NodeView<'_>> = case
-            .setup
-            .clusters
-            .iter()
-            .filter(|cluster| cluster.name != view.cluster.name)
-            .filter_map(|cluster| case.node(&cluster.submariner.as_ref()?.gateway))
-            .collect();
-        tunnel(view, &cable.device, &there, findings);
-    } else if is_gateway
-        && !submariner.cable_device.is_empty()
-        && view.seen.link(&submariner.cable_device).is_none()
-    {
-        findings.push(missing(view, &submariner.cable_device));
-    }
-}
-
-fn missing(view: &NodeView<'_>, device: &str) -> Finding {
-    Finding::new(
-        "submariner-device",
-        Severity::Error,
-        &view.node.name,
-        format!("{} has no device {device}", view.node.name),
-    )
-    .seen(format!(
-        "devices: {}",
-        view.seen
-            .links
-            .iter()
-            .map(|link| link.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    ))
-    .why("packets for other clusters have no way out of this node")
-    .on_a_cluster(RESTART)
-    .on_a_cluster("subctl show connections")
-    .verify(format!("ip link show dev {device}"))
-}
-
-fn tunnel(view: &NodeView<'_>, device: &str, peers: &[NodeView<'_>], findings: &mut Vec<Finding>) {
-    if peers.is_empty() {
-        return;
-    }
-    let Some(link) = view.seen.link(device) else {
-        findings.push(missing(view, device));
-        return;
-    };
-    if !link.up {
-        findings.push(
-            Finding::new(
-                "submariner-device",
-                Severity::Error,
-                &view.node.name,
-                format!("{device} is down"),
-            )
-            .seen(format!("{device}: down"))
-            .why("packets for other clusters have no way out of this node")
-            .remedy(format!("ip link set dev {device} up"))
-            .on_a_cluster(format!("# its routes went with it: {RESTART}"))
-            .verify(format!("ip -o link show dev {device} up | grep -q .")),
-        );
-        return;
-    }
-    entries(view, link, peers, findings);
-}
-
-/// Submariner's devices have a default entry for each peer, and find the rest by ARP.
-fn entries(view: &NodeView<'_>, link: &LinkSeen, peers: &[NodeView<'_>], findings: &mut Vec<Finding>) {
-    const ANY: &str = "00:00:00:00:00:00";
-    let device = &link.name;
-    let known: Vec<Ipv4Addr> = view
-        .seen
-        .fdb
-        .iter()
-        .filter(|entry| entry.device == *device && entry.mac == ANY)
-        .filter_map(|entry| entry.destination)
-        .collect();
-    for peer in peers {
-        if !known.contains(&peer.node.address) {
-            let mut finding = Finding::new(
-                "stale-fdb",
-                Severity::Error,
-                &view.node.name,
-                format!("{device} has no entry for {}", peer.node.name),
-            );
-            finding = match known.as_slice() {
-                [] => finding.seen(format!(
-                    "no entry for {ANY} dev {device} (bridge fdb show dev {device})"
-                )),
-                known => known.iter().fold(finding, |finding, other| {
-                    finding.seen(format!("{ANY} dev {device} dst {other}"))
-                }),
-            };
-            finding = finding
-                .seen(format!("expected: {ANY} dev {device} dst {}", peer.node.address))
-                .why("frames that no other entry is for, ARP among them, go to the peers of these entries alone");
-            finding = finding.remedy(format!(
-                "bridge fdb append {ANY} dev {device} dst {} self permanent",
-                peer.node.address
-            ));
-            let nobody = |address: &&Ipv4Addr| peers.iter().all(|peer| peer.node.address != **address);
-            for other in known.iter().filter(nobody) {
-                finding = finding.remedy(format!("bridge fdb del {ANY} dev {device} dst {other} self"));
-            }
-            findings.push(finding.on_a_cluster(RESTART).verify(format!(
-                "bridge fdb show dev {device} | grep -q '^{ANY} dst {} '",
-                peer.node.address
-            )));
-        }
-        let Some(theirs) = peer.seen.link(device) else {
-            continue;
-        };
-        for own in &theirs.addresses {
-            let wrong = view.seen.neighbours.iter().find(|entry| {
-                entry.device == *device
-                    && entry.address == own.address
-                    && entry.permanent
-                    && entry.mac.as_ref() != Some(&theirs.mac)
-            });
-            if let Some(entry) = wrong {
-                findings.push(
-                    Finding::new(
-                        "stale-neighbour",
-                        Severity::Error,
-                        &view.node.name,
-                        format!("{device} frames what is for {} with another MAC", peer.node.name),
-                    )
-                    .seen(format!(
-                        "{} dev {device} lladdr {} permanent, where {}'s {device} has {}",
-                        own.address,
-                        entry.mac.as_deref().unwrap_or("(none)"),
-                        peer.node.name,
-                        theirs.mac
-                    ))
-                    .why("the peer's device drops frames that are not for its MAC")
-                    .remedy(format!(
-                        "ip neigh replace {} lladdr {} dev {device} nud permanent",
-                        own.address, theirs.mac
-                    ))
-                    .on_a_cluster(RESTART)
-                    .verify(format!(
-                        "ip neigh show {} dev {device} | grep -q 'lladdr {}'",
-                        own.address, theirs.mac
-                    )),
-                );
-            }
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The network plugin's VXLAN device on each node: that it is there, and that its forwarding and neighbour entries
 //! name what the peers have (preflight list, 1 and 10).
 
+use super::{encapsulation, rebuild};
 use crate::doctor::examination::{Examination, NodeView};
 use crate::doctor::finding::{Finding, Severity};
 
@@ -14,42 +15,107 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
         if !encapsulates || case.peers(&view).next().is_none() {
             continue;
         }
-        device(&view, findings);
-        for peer in case.peers(&view) {
+        device(case, &view, findings);
+        if !is_whole(&view) {
+            continue;
+        }
+        for peer in case.peers(&view).filter(is_whole) {
             entries(&view, &peer, findings);
         }
     }
 }
 
-fn device(view: &NodeView<'_>, findings: &mut Vec<Finding>) {
+/// Whether the device is there, up, and what the cluster's other nodes have.
+pub(super) fn is_whole(view: &NodeView<'_>) -> bool {
+    let wanted = &view.cluster.tunnel;
+    view.tunnel().is_some_and(|link| {
+        link.up
+            && link
+                .vxlan
+                .as_ref()
+                .is_none_or(|own| (own.vni, own.port) == (wanted.vni, wanted.port))
+    })
+}
+
+/// What goes with the device: the routes into it, and the entries of its peers.
+fn contents(case: &Examination, view: &NodeView<'_>) -> Vec<String> {
+    let name = &view.cluster.tunnel.device;
+    let mut commands = Vec::new();
+    for peer in case.peers(view).filter(is_whole) {
+        let Some(theirs) = peer.tunnel() else { continue };
+        commands.push(format!(
+            "bridge fdb replace {} dev {name} dst {} self permanent",
+            theirs.mac, peer.node.address
+        ));
+        commands.extend(theirs.addresses.iter().map(|own| {
+            format!(
+                "ip neigh replace {} lladdr {} dev {name} nud permanent",
+                own.address, theirs.mac
+            )
+        }));
+    }
+    commands.extend(
+        encapsulation::tunnel_routes(case, view)
+            .into_iter()
+            .map(|route| format!("ip route replace {route}")),
+    );
+    commands
+}
+
+/// The MAC and the addresses that a node's device had, as a peer still knows it.
+fn remembered(case: &Examination, view: &NodeView<'_>) -> Option<(String, Vec<String>)> {
+    let name = &view.cluster.tunnel.device;
+    case.peers(view).find_map(|peer| {
+        let entry = peer
+            .seen
+            .fdb
+            .iter()
+            .find(|entry| entry.device == *name && entry.destination == Some(view.node.address))?;
+        let addresses: Vec<String> = peer
+            .seen
+            .neighbours
+            .iter()
+            .filter(|known| known.device == *name && known.mac.as_ref() == Some(&entry.mac))
+            .map(|known| format!("{}/32", known.address))
+            .collect();
+        (!addresses.is_empty()).then(|| (entry.mac.clone(), addresses))
+    })
+}
+
+/// The commands that make the device anew, as its peers know it.
+fn anew(case: &Examination, view: &NodeView<'_>) -> Vec<String> {
+    let Some((mac, addresses)) = remembered(case, view) else {
+        return Vec::new();
+    };
+    let mut commands = rebuild::device(view, &view.cluster.tunnel, &addresses, Some(&mac));
+    commands.extend(contents(case, view));
+    commands
+}
+
+fn device(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) {
     let tunnel = &view.cluster.tunnel;
     let name = &tunnel.device;
-    let finding = |title: String| Finding::new("vxlan-device", Severity::Error, &view.node.name, title);
-    let why = "encapsulated packets from and to this node get lost";
+    let finding = |title: String| {
+        Finding::new("vxlan-device", Severity::Error, &view.node.name, title)
+            .why("encapsulated packets from and to this node get lost")
+    };
+    let with = |finding: Finding, commands: Vec<String>| commands.into_iter().fold(finding, Finding::remedy);
     let Some(link) = view.tunnel() else {
+        let found = finding(format!("{} has no device {name}", view.node.name))
+            .seen(format!("devices: {}", rebuild::names(view)));
         findings.push(
-            finding(format!("{} has no device {name}", view.node.name))
-                .seen(format!(
-                    "devices: {}",
-                    view.seen
-                        .links
-                        .iter()
-                        .map(|link| link.name.as_str())
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ))
-                .why(why)
+            with(found, anew(case, view))
                 .on_a_cluster(format!("{RESTART_CALICO}{}", view.node.name))
                 .verify(format!("ip link show dev {name}")),
         );
         return;
     };
     if !link.up {
+        let found = finding(format!("{name} is down"))
+            .seen(format!("{name}: down"))
+            .remedy(format!("ip link set dev {name} up"));
         findings.push(
-            finding(format!("{name} is down"))
-                .seen(format!("{name}: down"))
-                .why(why)
-                .remedy(format!("ip link set dev {name} up"))
+            with(found, contents(case, view))
                 .on_a_cluster(format!(
                     "# its routes went with it; let Felix make them again: {RESTART_CALICO}{}",
                     view.node.name
@@ -61,23 +127,24 @@ fn device(view: &NodeView<'_>, findings: &mut Vec<Finding>) {
     let Some(vxlan) = &link.vxlan else { return };
     let uplink = view.uplink().map_or("eth0", |link| link.name.as_str());
     if (vxlan.vni, vxlan.port) != (tunnel.vni, tunnel.port) {
+        let mut found = finding(format!(
+            "{name} speaks another VXLAN than the cluster's other nodes"
+        ))
+        .seen(format!(
+            "{name}: VNI {} and UDP port {}, where {} and {} are expected",
+            vxlan.vni, vxlan.port, tunnel.vni, tunnel.port
+        ));
+        let commands = anew(case, view);
+        if !commands.is_empty() {
+            found = found.remedy(format!("ip link del dev {name}"));
+        }
         findings.push(
-            finding(format!(
-                "{name} speaks another VXLAN than the cluster's other nodes"
-            ))
-            .seen(format!(
-                "{name}: VNI {} and UDP port {}, where {} and {} are expected",
-                vxlan.vni, vxlan.port, tunnel.vni, tunnel.port
-            ))
-            .why(why)
-            .on_a_cluster(format!(
-                "# let Felix make it anew: ip link del {name}; {RESTART_CALICO}{}",
-                view.node.name
-            ))
-            .verify(format!(
-                "ip -d link show dev {name} | grep -q 'vxlan id {} .*dstport {}'",
-                tunnel.vni, tunnel.port
-            )),
+            with(found, commands)
+                .on_a_cluster(format!(
+                    "# let Felix make it anew: ip link del {name}; {RESTART_CALICO}{}",
+                    view.node.name
+                ))
+                .verify(rebuild::verify(tunnel)),
         );
     }
     if let Some(local) = vxlan.local.filter(|local| *local != view.node.address) {

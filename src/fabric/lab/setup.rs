@@ -72,6 +72,7 @@ fn node_setup(topology: &Topology, index: usize, node: &NodePlan) -> NodeSetup {
         name: node.name.clone(),
         address: node.address,
         subnet: Some(topology.subnets[node.subnet].cidr),
+        router: Some(topology.subnets[node.subnet].router),
         blocks: VxlanMode::ALL
             .iter()
             .map(|mode| BlockSetup {

@@ -2,12 +2,13 @@
 //! that load a field into a register and compare it; they are read back into what they ask of a packet. What isn't
 //! understood makes the rule one that may or may not match.
 
+use super::sets::{self, Sets};
 use crate::evidence::{
     FilterChain, FilterHook, FilterMatch, FilterRule, FilterTool, FilterVerdict, Inspection,
 };
 use crate::units::Cidr4;
 use nlink::netlink::nftables::{
-    ChainType, CmpOp, CtKey, MetaKey, PayloadBase, RangeOp, RuleExpr, RuleInfo, Verdict,
+    ChainType, CmpOp, CtKey, MetaKey, PayloadBase, RangeOp, Register, RuleExpr, RuleInfo, Verdict,
 };
 use nlink::netlink::{Connection, Nftables};
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ async fn chains() -> nlink::Result<Vec<FilterChain>> {
         let family = match table.family {
             nlink::netlink::nftables::Family::Ip => "ip",
             nlink::netlink::nftables::Family::Inet => "inet",
+            nlink::netlink::nftables::Family::Netdev => "netdev",
             _ => continue,
         };
         if table.name == SIMULATION {
@@ -41,10 +43,18 @@ async fn chains() -> nlink::Result<Vec<FilterChain>> {
         for rule in nft.list_rules(&table.name, table.family).await? {
             rules.entry(rule.chain.clone()).or_default().push(rule);
         }
+        let sets = sets::of(&nft, &table.name, table.family, rules.values().flatten()).await;
+        let is_netdev = family == "netdev";
         for chain in all
             .iter()
             .filter(|chain| chain.table == table.name && chain.family == table.family)
         {
+            // What comes in by a device, before all else; a chain of several devices is taken to be of any.
+            let device = chain
+                .device
+                .clone()
+                .filter(|_| is_netdev && chain.hook == Some(0))
+                .map(FilterMatch::Input);
             found.push(FilterChain {
                 tool: FilterTool::Nft,
                 family: family.to_owned(),
@@ -52,6 +62,9 @@ async fn chains() -> nlink::Result<Vec<FilterChain>> {
                 name: chain.name.clone(),
                 // NF_INET_* (linux/netfilter.h).
                 hook: chain.hook.and_then(|hook| match hook {
+                    // NF_NETDEV_INGRESS; what leaves by NF_NETDEV_EGRESS is not judged.
+                    0 if is_netdev => Some(FilterHook::Ingress),
+                    _ if is_netdev => None,
                     0 => Some(FilterHook::Prerouting),
                     1 => Some(FilterHook::Input),
                     2 => Some(FilterHook::Forward),
@@ -67,7 +80,11 @@ async fn chains() -> nlink::Result<Vec<FilterChain>> {
                     .remove(&chain.name)
                     .unwrap_or_default()
                     .iter()
-                    .map(rule)
+                    .flat_map(|info| rules_of(info, &sets))
+                    .map(|mut rule| {
+                        rule.matches.extend(device.clone());
+                        rule
+                    })
                     .collect(),
             });
         }
@@ -75,18 +92,31 @@ async fn chains() -> nlink::Result<Vec<FilterChain>> {
     Ok(found)
 }
 
-fn rule(info: &RuleInfo) -> FilterRule {
+/// One rule, or as many as its verdict map has elements.
+fn rules_of(info: &RuleInfo, sets: &Sets) -> Vec<FilterRule> {
     let expressions = info.expressions();
-    let (matches, verdict) = read_back(&expressions);
+    let read = read_back(&expressions, sets);
     let text = info
         .nft_syntax_stateless()
-        .unwrap_or_else(|| format!("(a rule that encapbench can't read) {}", word(&verdict)));
-    FilterRule {
+        .unwrap_or_else(|| format!("(a rule that encapbench can't read) {}", word(&read.verdict)));
+    let hits = expressions.iter().find_map(|expression| match expression {
+        RuleExpr::Counter { packets, .. } => Some(*packets),
+        _ => None,
+    });
+    let rule = |asked: Vec<FilterMatch>, verdict| FilterRule {
         handle: info.handle,
         text: text.trim().to_owned(),
-        matches,
+        matches: read.matches.iter().cloned().chain(asked).collect(),
         verdict,
+        hits,
+    };
+    if read.map.is_empty() {
+        return vec![rule(Vec::new(), read.verdict.clone())];
     }
+    read.map
+        .iter()
+        .map(|(asked, verdict)| rule(asked.clone(), verdict.clone()))
+        .collect()
 }
 
 fn word(verdict: &FilterVerdict) -> &str {
@@ -102,7 +132,7 @@ fn word(verdict: &FilterVerdict) -> &str {
 
 /// What a register holds.
 #[derive(Clone, Copy)]
-enum Loaded {
+pub(super) enum Loaded {
     Protocol,
     NetworkProtocol,
     EtherType,
@@ -121,10 +151,19 @@ enum Loaded {
 const ESTABLISHED: u32 = 1 << 1 | 1 << 2;
 const NEW: u32 = 1 << 3;
 
-fn read_back(expressions: &[RuleExpr]) -> (Vec<FilterMatch>, FilterVerdict) {
+/// A rule as it was read back.
+struct ReadBack {
+    matches: Vec<FilterMatch>,
+    verdict: FilterVerdict,
+    /// What the elements of its verdict map ask and decide.
+    map: Vec<(Vec<FilterMatch>, FilterVerdict)>,
+}
+
+fn read_back(expressions: &[RuleExpr], sets: &Sets) -> ReadBack {
     let mut registers: HashMap<u32, Loaded> = HashMap::new();
     let mut matches = Vec::new();
     let mut verdict = FilterVerdict::None;
+    let mut map = Vec::new();
     for expression in expressions {
         match expression {
             RuleExpr::Meta { dreg, key, .. } => {
@@ -187,6 +226,8 @@ fn read_back(expressions: &[RuleExpr]) -> (Vec<FilterMatch>, FilterVerdict) {
                 let found = match (registers.get(&sreg.wire()), number(from), number(to)) {
                     (Some(Loaded::Port), Some(from), Some(to)) => FilterMatch::Port(from, to),
                     (Some(Loaded::SourcePort), Some(from), Some(to)) => FilterMatch::SourcePort(from, to),
+                    (Some(Loaded::Source(None)), ..) => addresses(from, to, FilterMatch::FromRange),
+                    (Some(Loaded::Destination(None)), ..) => addresses(from, to, FilterMatch::ToRange),
                     _ => FilterMatch::Unknown,
                 };
                 matches.push(match op {
@@ -194,15 +235,31 @@ fn read_back(expressions: &[RuleExpr]) -> (Vec<FilterMatch>, FilterVerdict) {
                     _ => not(found),
                 });
             }
-            RuleExpr::Verdict(decided) => {
-                verdict = match decided {
-                    Verdict::Accept => FilterVerdict::Accept,
-                    Verdict::Drop => FilterVerdict::Drop,
-                    Verdict::Return => FilterVerdict::Return,
-                    Verdict::JumpTo(chain) => FilterVerdict::Jump(chain.to_string()),
-                    Verdict::GotoTo(chain) => FilterVerdict::Goto(chain.to_string()),
-                    _ => FilterVerdict::None,
-                };
+            RuleExpr::Verdict(decided) => verdict = judged(decided),
+            RuleExpr::Lookup {
+                set,
+                sreg,
+                dreg,
+                invert,
+                ..
+            } => {
+                let loaded = registers.get(&sreg.wire()).copied().unwrap_or(Loaded::Other);
+                match (sets.get(set), dreg) {
+                    (Some(elements), None) => {
+                        let found = sets::member(loaded, elements);
+                        matches.push(if *invert { not(found) } else { found });
+                    }
+                    (Some(elements), Some(Register::Verdict)) => map = sets::verdicts(loaded, elements),
+                    // A verdict map that can't be read may drop.
+                    (None, Some(Register::Verdict)) => {
+                        matches.push(FilterMatch::Unknown);
+                        verdict = FilterVerdict::Drop;
+                    }
+                    (Some(_) | None, Some(register)) => {
+                        registers.insert(register.wire(), Loaded::Other);
+                    }
+                    (None, None) => matches.push(FilterMatch::Unknown),
+                }
             }
             RuleExpr::Reject { .. } => verdict = FilterVerdict::Drop,
             RuleExpr::Unknown { name, data, .. } => match compatible(name, data) {
@@ -225,11 +282,37 @@ fn read_back(expressions: &[RuleExpr]) -> (Vec<FilterMatch>, FilterVerdict) {
             _ => matches.push(FilterMatch::Unknown),
         }
     }
-    (matches, verdict)
+    ReadBack {
+        matches,
+        verdict,
+        map,
+    }
 }
 
-fn number(bytes: &[u8]) -> Option<u16> {
+pub(super) fn judged(verdict: &Verdict) -> FilterVerdict {
+    match verdict {
+        Verdict::Accept => FilterVerdict::Accept,
+        Verdict::Drop => FilterVerdict::Drop,
+        Verdict::Return => FilterVerdict::Return,
+        Verdict::JumpTo(chain) => FilterVerdict::Jump(chain.to_string()),
+        Verdict::GotoTo(chain) => FilterVerdict::Goto(chain.to_string()),
+        _ => FilterVerdict::None,
+    }
+}
+
+pub(super) fn number(bytes: &[u8]) -> Option<u16> {
     bytes.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+fn addresses(
+    first: &[u8],
+    last: &[u8],
+    found: impl FnOnce(Ipv4Addr, Ipv4Addr) -> FilterMatch,
+) -> FilterMatch {
+    match (first.first_chunk::<4>(), last.first_chunk::<4>()) {
+        (Some(first), Some(last)) => found(Ipv4Addr::from(*first), Ipv4Addr::from(*last)),
+        _ => FilterMatch::Unknown,
+    }
 }
 
 fn not(found: FilterMatch) -> FilterMatch {
@@ -240,7 +323,7 @@ fn not(found: FilterMatch) -> FilterMatch {
 }
 
 /// `Some` of what a comparison asks; `None` where it asks for what all packets here are.
-fn compared(loaded: Loaded, op: CmpOp, data: &[u8]) -> Option<FilterMatch> {
+pub(super) fn compared(loaded: Loaded, op: CmpOp, data: &[u8]) -> Option<FilterMatch> {
     let block = |mask: Option<u32>| {
         let mut bytes = [0; 4];
         for (byte, given) in bytes.iter_mut().zip(data) {

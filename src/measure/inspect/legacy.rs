@@ -170,6 +170,7 @@ fn read_rule(text: &str, handle: u64) -> FilterRule {
         text: text.to_owned(),
         matches,
         verdict,
+        hits: None,
     }
 }
 
