@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::scenario::VxlanMode;
 use clap::Args;
-use std::str::FromStr;
+use std::{fmt::Write as _, str::FromStr};
 
 /// A pool with the mode that it is to have for the time of a run: `default-ipv4-ippool=Always`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,24 @@ impl KubernetesArgs {
             ))),
             None => Ok(()),
         }
+    }
+}
+
+impl KubernetesArgs {
+    /// The options that allow something, to be given again where a run goes on: a scenario can't.
+    pub(super) fn allowed(&self) -> String {
+        let mut text = String::new();
+        if self.allow_ippools {
+            text.push_str(" --allow-ippools");
+        }
+        if self.allow_first_vxlan_pool {
+            text.push_str(" --allow-first-vxlan-pool");
+        }
+        for PoolChange { pool, mode } in &self.change_ippool {
+            // Writing into a String does not fail.
+            let _ = write!(text, " --change-ippool {pool}={mode}");
+        }
+        text
     }
 }
 

@@ -127,8 +127,9 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
             shown = shown.and_then(|()| {
                 writeln!(
                     out,
-                    "interrupted; go on with: encapbench run --resume {}",
-                    path.display()
+                    "interrupted; go on with: encapbench run --resume {}{}",
+                    path.display(),
+                    args.kubernetes.allowed()
                 )
             });
             Exit::Interrupted

@@ -172,13 +172,16 @@ pub enum Subject {
 
 /// Roles that grant `rights`, with their bindings.
 pub fn rbac(rights: &[Right], namespace: &str, subject: &Subject) -> Vec<Value> {
-    let subject = match subject {
-        Subject::Placeholder => json!({
-            "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "NAME-OF-THE-USER",
-        }),
-        Subject::ServiceAccount(name) => json!({
-            "kind": "ServiceAccount", "name": name, "namespace": namespace,
-        }),
+    let (role, subject) = match subject {
+        // A name of its own: applied, it must not take away what others were granted.
+        Subject::Placeholder => (
+            "encapbench-for-NAME-OF-THE-USER",
+            json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "NAME-OF-THE-USER" }),
+        ),
+        Subject::ServiceAccount(name) => (
+            "encapbench",
+            json!({ "kind": "ServiceAccount", "name": name, "namespace": namespace }),
+        ),
     };
     let mut objects = Vec::new();
     for (namespaced, kind) in [(true, "Role"), (false, "ClusterRole")] {
@@ -199,7 +202,7 @@ pub fn rbac(rights: &[Right], namespace: &str, subject: &Subject) -> Vec<Value> 
             })
             .collect();
         let labels = json!({ super::objects::NAME_LABEL: super::objects::NAME });
-        let mut meta = json!({ "name": "encapbench", "labels": labels });
+        let mut meta = json!({ "name": role, "labels": labels });
         if namespaced && let Some(meta) = meta.as_object_mut() {
             meta.insert("namespace".to_owned(), json!(namespace));
         }
@@ -210,7 +213,7 @@ pub fn rbac(rights: &[Right], namespace: &str, subject: &Subject) -> Vec<Value> 
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": format!("{kind}Binding"),
             "metadata": meta,
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "encapbench" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role },
             "subjects": [subject],
         }));
     }

@@ -1,0 +1,359 @@
+//! encapbench on a real Kubernetes, end to end: `scripts/kubernetes-testbed`, with pods of others beside its own.
+//!
+//! All tests share one cluster, one after the other. Each looks at the whole cluster before and after: whatever a run
+//! does there must be gone when it has ended, and nothing else may have changed.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "../src/skip.rs"]
+mod skip;
+#[path = "support/testbed.rs"]
+mod testbed;
+
+use program::{code, encapbench, finish, poll, said, trials, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{MutexGuard, OnceLock},
+    time::Duration,
+};
+use testbed::Testbed;
+
+/// As long as a run may take on a busy machine.
+const LIMIT: Duration = Duration::from_mins(3);
+
+/// The three paths that everybody asks about, between two nodes of one subnet.
+const MATRIX: &str = "\
+paths:
+  - { name: node-to-node, from: a, to: b }
+  - { name: pod-to-pod CrossSubnet, from: pod@a, to: pod@b, vxlan-mode: CrossSubnet }
+  - { name: pod-to-pod Always, from: pod@a, to: pod@b, vxlan-mode: Always }
+";
+
+/// The cluster, with a pod of somebody else's on its first node, and a folder for a test's files.
+struct Bench {
+    cluster: &'static Testbed,
+    folder: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    /// `None`, said loudly, where this machine can have no cluster.
+    fn new() -> Option<Self> {
+        static STRANGER: OnceLock<()> = OnceLock::new();
+        let (cluster, turn) = match Testbed::get() {
+            Ok(found) => found,
+            Err(missing) => {
+                skip::skip(missing);
+                return None;
+            }
+        };
+        STRANGER.get_or_init(|| stranger(cluster));
+        assert_eq!(cluster.ours(), [""; 0], "an earlier test left something");
+        Some(Self {
+            cluster,
+            folder: tempfile::tempdir().unwrap(),
+            _turn: turn,
+        })
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    /// A scenario with `paths` and short workloads.
+    fn scenario(&self, paths: &str, blocks: u32) -> PathBuf {
+        let text = format!(
+            "name: testbed\nfabric:\n  kubernetes:\n    probe: true\n    start-within: 60s\n    nodes:\n      - {{ name: a }}\n      \
+             - {{ name: b, same-subnet-as: a }}\n      - {{ name: c, other-subnet-than: a }}\n{paths}workloads:\n  - {{ name: \
+             tcp, throughput: {{ protocol: tcp, duration: 300ms, omit: 100ms }} }}\n  - {{ name: rr, latency: {{ kind: \
+             tcp-rr, duration: 150ms }} }}\nblocks: {{ at-least: {blocks} }}\n"
+        );
+        let file = self.folder.path().join("scenario.yaml");
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn command(&self, kubeconfig: &Path) -> Command {
+        let mut command = encapbench();
+        command
+            .env("KUBECONFIG", kubeconfig)
+            .current_dir(self.folder.path());
+        command
+    }
+
+    /// `encapbench run`, as the user of `kubeconfig`.
+    fn run(&self, kubeconfig: &Path, scenario: &Path, more: &[&str]) -> Command {
+        let mut command = self.command(kubeconfig);
+        command
+            .args(["run", "--quiet", "--allow-ippools"])
+            .args(more)
+            .arg("--out")
+            .arg(self.out())
+            .arg(scenario);
+        command
+    }
+
+    /// Starts a run of many blocks and waits until it has measured something.
+    fn started(&self) -> Child {
+        let scenario = self.scenario(MATRIX, 200);
+        let child = self
+            .run(&self.cluster.admin(), &scenario, &[])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        poll("trial", LIMIT, || (!trials(&self.out()).is_empty()).then_some(()));
+        child
+    }
+
+    /// The `evidence` of each case's throughput, as `summary.csv` has it, by the case's path.
+    fn evidence(&self) -> Vec<(String, String)> {
+        let mut table = csv::Reader::from_path(self.out().join("summary.csv")).unwrap();
+        let rows = table.records().map(Result::unwrap);
+        rows.filter(|row| &row[4] == "throughput" || &row[4] == "latency_p50")
+            .map(|row| (format!("{} {}", &row[1], &row[3]), row[16].to_owned()))
+            .collect()
+    }
+
+    /// Nothing is as it was not: no object of a run is there, and what others have is untouched.
+    fn same_as(&self, before: &[String]) {
+        assert_eq!(self.cluster.ours(), [""; 0]);
+        assert_eq!(self.cluster.objects(), before);
+    }
+}
+
+/// Somebody else's pod, which runs and has an address of the cluster's own pool.
+fn stranger(cluster: &Testbed) {
+    let (node, image) = (
+        cluster.node(1),
+        format!("encapbench:{}", env!("CARGO_PKG_VERSION")),
+    );
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: stranger\n  namespace: default\n  labels: {{ app.kubernetes.io/name: \
+         stranger }}\nspec:\n  nodeName: {node}\n  containers:\n    - {{ name: main, image: \"{image}\", imagePullPolicy: \
+         Never, args: [worker, --standby, --at-most, 3600s, --alone, 3600s] }}\n"
+    ));
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s"]);
+}
+
+fn interrupt(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn with_just_the_shipped_rights_all_is_confirmed_and_nothing_is_left() {
+    let Some(bench) = Bench::new() else { return };
+    let cluster = bench.cluster;
+    let label = "pod-security.kubernetes.io/enforce=privileged";
+    cluster.kubectl(&["create", "namespace", "encapbench"]);
+    cluster.kubectl(&["label", "namespace", "encapbench", label]);
+    cluster
+        .apply(&fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rbac.yaml")).unwrap());
+    let account = bench.folder.path().join("account");
+    let token = || {
+        let secret = "jsonpath={.secrets[0].name}";
+        let name = cluster.kubectl(&[
+            "-n",
+            "encapbench",
+            "get",
+            "serviceaccount",
+            "encapbench",
+            "-o",
+            secret,
+        ]);
+        if name.is_empty() {
+            return None;
+        }
+        let token = "go-template={{ .data.token | base64decode }}";
+        Some(cluster.kubectl(&["-n", "encapbench", "get", "secret", &name, "-o", token]))
+    };
+    cluster.with_token(&poll("token", LIMIT, token), &account);
+
+    let before = cluster.objects();
+    let scenario = bench.scenario(MATRIX, 2);
+    let child = bench
+        .run(&account, &scenario, &["--namespace", "encapbench"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // While it runs: all of its own, each with its mark, and the pool of a mode that the cluster has not.
+    poll("trial", LIMIT, || {
+        (!trials(&bench.out()).is_empty()).then_some(())
+    });
+    let during = cluster.ours();
+    let pods = during.iter().filter(|name| name.starts_with("pod/")).count();
+    assert_eq!(pods, 6, "two nodes and two pods of each mode: {during:?}");
+    let pool = during.iter().find(|name| name.starts_with("ippool"));
+    let pool = cluster.kubectl(&["get", pool.unwrap(), "-o", "jsonpath={.spec}"]);
+    for part in [
+        r#""vxlanMode":"Always""#,
+        r#""nodeSelector":"!all()""#,
+        r#""disableBGPExport":true"#,
+        r#""natOutgoing":false"#,
+    ] {
+        assert!(pool.contains(part), "{pool}");
+    }
+
+    let output = wait(child, LIMIT);
+    assert_eq!(code(output.status), 0, "{}", said(&output));
+    let evidence = bench.evidence();
+    assert_eq!(evidence.len(), 6, "{evidence:?}");
+    assert!(
+        evidence.iter().all(|(_, found)| found == "confirmed"),
+        "{evidence:?}"
+    );
+    assert_eq!(trials(&bench.out()).len(), 12);
+    assert!(bench.out().join("report.html").exists() && bench.out().join("throughput.png").exists());
+    bench.same_as(&before);
+}
+
+#[test]
+fn an_interrupted_run_saves_what_it_has_and_leaves_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    let before = bench.cluster.objects();
+    let child = bench.started();
+    interrupt(&child, Signal::INT);
+    let output = wait(child, LIMIT);
+    assert_eq!(code(output.status), 130, "{}", said(&output));
+    assert!(bench.out().join("report.html").exists(), "{}", said(&output));
+    let again = format!("--resume {} --allow-ippools", bench.out().display());
+    assert!(said(&output).contains(&again), "{}", said(&output));
+    bench.same_as(&before);
+}
+
+#[test]
+fn after_kill_9_cleanup_leaves_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    let before = bench.cluster.objects();
+    let mut child = bench.started();
+    let cleanup = || {
+        let mut command = bench.command(&bench.cluster.admin());
+        finish(command.arg("cleanup"), LIMIT)
+    };
+    let alive = cleanup();
+    assert!(said(&alive).contains("may still run"), "{}", said(&alive));
+    assert!(!bench.cluster.ours().is_empty());
+    interrupt(&child, Signal::KILL);
+    child.wait().unwrap();
+    assert!(bench.cluster.ours().len() > 6, "there was nothing to clean up");
+    let output = cleanup();
+    assert_eq!(code(output.status), 0, "{}", said(&output));
+    bench.same_as(&before);
+    let again = cleanup();
+    assert_eq!(code(again.status), 0);
+    assert!(said(&again).contains("nothing of encapbench"), "{}", said(&again));
+}
+
+#[test]
+fn a_cross_subnet_pool_that_encapsulates_everything_is_contradicted() {
+    let Some(bench) = Bench::new() else { return };
+    let (cluster, key) = (bench.cluster, "projectcalico.org/IPv4Address");
+    let nodes = [cluster.node(1), cluster.node(2)];
+    let path = "jsonpath={.metadata.annotations.projectcalico\\.org/IPv4Address}";
+    let own: Vec<String> = nodes
+        .iter()
+        .map(|node| cluster.kubectl(&["get", "node", node, "-o", path]))
+        .collect();
+    let annotate = |addresses: &[String]| {
+        for (node, address) in nodes.iter().zip(addresses) {
+            let annotation = format!("{key}={address}");
+            cluster.kubectl(&["annotate", "--overwrite", "node", node, &annotation]);
+        }
+    };
+    let before = cluster.objects();
+    let alone: Vec<String> = own.iter().map(|address| address.replace("/24", "/32")).collect();
+    assert_ne!(alone, own);
+    annotate(&alone);
+    // The routes follow within a third of a second.
+    std::thread::sleep(Duration::from_secs(1));
+    let scenario = bench.scenario(MATRIX, 1);
+    let output = finish(
+        &mut bench.run(&cluster.admin(), &scenario, &["--only", "*/tcp"]),
+        LIMIT,
+    );
+    annotate(&own);
+    assert_eq!(code(output.status), 4, "{}", said(&output));
+    assert!(
+        error(&output).contains("/32, alone in its subnet"),
+        "{}",
+        said(&output)
+    );
+    let verdicts: Vec<(String, String)> = trials(&bench.out())
+        .iter()
+        .map(|trial| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            (text(&trial["case"]), trial["verdict"].to_string())
+        })
+        .collect();
+    let of = |case: &str| &verdicts.iter().find(|(name, _)| name.contains(case)).unwrap().1;
+    assert!(of("crosssubnet").contains("contradicted"), "{verdicts:?}");
+    assert!(of("always").contains("confirmed"), "{verdicts:?}");
+    assert!(of("node-to-node").contains("confirmed"), "{verdicts:?}");
+    bench.same_as(&before);
+}
+
+#[test]
+fn who_has_too_few_rights_is_told_what_to_grant_and_that_is_enough() {
+    let Some(bench) = Bench::new() else { return };
+    let cluster = bench.cluster;
+    let scenario = bench.scenario(MATRIX, 1);
+    let restricted = cluster.restricted();
+    let before = cluster.objects();
+    let try_it = || {
+        let more = ["--only", "*/tcp"];
+        finish(&mut bench.run(&restricted, &scenario, &more), LIMIT)
+    };
+    let refused = try_it();
+    assert_eq!(code(refused.status), 3, "{}", said(&refused));
+    assert!(!bench.out().exists(), "a run without rights is no run");
+    let text = error(&refused);
+    for right in [
+        "create pods in namespace default",
+        "get pods/exec in namespace default",
+        "list nodes in the whole cluster",
+        "create ippools.crd.projectcalico.org in the whole cluster",
+    ] {
+        assert!(text.contains(right), "{right}: {text}");
+    }
+    bench.same_as(&before);
+
+    let (_, grant) = text.split_once("apply -f -` with\n").unwrap();
+    cluster.apply(&grant.replace("NAME-OF-THE-USER", "restricted"));
+    let before = cluster.objects();
+    // The API server's own cache of rights follows within seconds.
+    let output = poll("run", LIMIT, || {
+        let output = try_it();
+        (code(output.status) != 3).then_some(output)
+    });
+    assert_eq!(code(output.status), 0, "{}", said(&output));
+    bench.same_as(&before);
+    // Exactly that: whoever may do one thing less is told of that one thing.
+    let less = grant
+        .replace("NAME-OF-THE-USER", "restricted")
+        .replace("  - watch\n", "");
+    assert_ne!(less, grant.replace("NAME-OF-THE-USER", "restricted"));
+    cluster.apply(&less);
+    fs::remove_dir_all(bench.out()).unwrap();
+    let told = poll("refusal", LIMIT, || {
+        let output = try_it();
+        let refused = code(output.status) == 3;
+        let _ = fs::remove_dir_all(bench.out());
+        refused.then_some(output)
+    });
+    assert!(
+        error(&told).contains("watch pods in namespace default"),
+        "{}",
+        said(&told)
+    );
+    assert!(!error(&told).contains("create pods"), "{}", said(&told));
+}
