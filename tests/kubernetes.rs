@@ -130,7 +130,7 @@ impl Bench {
 /// Somebody else's pod, which runs and has an address of the cluster's own pool.
 fn stranger(cluster: &Testbed) {
     let (node, image) = (
-        cluster.node(1),
+        Testbed::node(1),
         format!("encapbench:{}", env!("CARGO_PKG_VERSION")),
     );
     cluster.apply(&format!(
@@ -258,7 +258,7 @@ fn after_kill_9_cleanup_leaves_nothing() {
 fn a_cross_subnet_pool_that_encapsulates_everything_is_contradicted() {
     let Some(bench) = Bench::new() else { return };
     let (cluster, key) = (bench.cluster, "projectcalico.org/IPv4Address");
-    let nodes = [cluster.node(1), cluster.node(2)];
+    let nodes = [Testbed::node(1), Testbed::node(2)];
     let path = "jsonpath={.metadata.annotations.projectcalico\\.org/IPv4Address}";
     let own: Vec<String> = nodes
         .iter()

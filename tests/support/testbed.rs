@@ -1,10 +1,6 @@
 //! The cluster of `scripts/kubernetes-testbed` that tests share: brought up once, and taken down however they end.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test may fail where it stands"
-)]
+#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
 use std::{
     fs,
@@ -99,13 +95,13 @@ impl Testbed {
             kubectl: cache.join("root/usr/bin/kubectl"),
             _reaper: reaper,
         };
-        testbed.load();
+        Self::load();
         Ok(testbed)
     }
 
     /// Packs the program under test as it is, with the libraries that it needs, which is quicker than to build it
     /// static, and puts it on all nodes.
-    fn load(&self) {
+    fn load() {
         let folder = tempfile::tempdir().unwrap();
         // Without its symbols for debugging it is a fifth as large.
         let program = folder.path().join("encapbench");
@@ -181,7 +177,7 @@ impl Testbed {
     }
 
     /// A node's own name.
-    pub(crate) fn node(&self, number: usize) -> String {
+    pub(crate) fn node(number: usize) -> String {
         format!("{NAME}-node{number}")
     }
 }
