@@ -46,6 +46,7 @@ use crate::{
     run::{Manifest, Trial},
 };
 use chart::Chart;
+use std::collections::HashMap;
 use view::View;
 
 /// All that a report is made of.
@@ -59,6 +60,17 @@ pub struct Inputs<'a> {
     pub summary: &'a Summary,
     /// What the gates say of it.
     pub gates: &'a GateReport,
+}
+
+impl<'a> Inputs<'a> {
+    /// The trials that count, by their case's slug, each case's in the order of the log.
+    fn valid_by_case(&self) -> HashMap<&'a str, Vec<&'a Trial>> {
+        let mut by_case: HashMap<&str, Vec<&Trial>> = HashMap::new();
+        for trial in self.trials.iter().filter(|trial| trial.is_valid()) {
+            by_case.entry(&trial.case).or_default().push(trial);
+        }
+        by_case
+    }
 }
 
 /// Why a report could not be made.

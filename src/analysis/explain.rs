@@ -383,6 +383,8 @@ fn facts(of: &Seen, base: &Seen, base_name: &str) -> Vec<Fact> {
 /// Offloads that are off where it went, and that matter there.
 fn offloads(of: &Seen, base: &Seen, fact: &mut dyn FnMut(FactKind, String)) {
     let through = of.encapsulated.filter(|share| *share >= CARRIES);
+    // Offloads that are off together at one device, with the same effect, are one fact.
+    let mut together: BTreeMap<OffAt<'_>, Vec<&str>> = BTreeMap::new();
     for ((role, device, offload), nodes) in &of.off {
         let tunnel = *role != DeviceRole::Underlay;
         let inside = offload.starts_with("tx-udp_tnl-");
@@ -410,6 +412,10 @@ fn offloads(of: &Seen, base: &Seen, fact: &mut dyn FnMut(FactKind, String)) {
             ),
             _ => continue,
         };
+        let key = (kind, what, device.as_str(), nodes);
+        together.entry(key).or_default().push(offload);
+    }
+    for ((kind, what, device, nodes), offloads) in together {
         let share = through.map_or_else(String::new, |share| {
             format!(", {} of the payload went through the tunnel", percent(share))
         });
@@ -417,12 +423,17 @@ fn offloads(of: &Seen, base: &Seen, fact: &mut dyn FnMut(FactKind, String)) {
         fact(
             kind,
             format!(
-                "{offload} is off at {device} of {}: {what}{share}",
+                "{} {} off at {device} of {}: {what}{share}",
+                offloads.join(" and "),
+                if offloads.len() == 1 { "is" } else { "are" },
                 nodes.join(", ")
             ),
         );
     }
 }
+
+/// What offloads do when they are off, at which device of which nodes.
+type OffAt<'a> = (FactKind, &'static str, &'a str, &'a BTreeSet<String>);
 
 #[cfg(test)]
 mod tests;

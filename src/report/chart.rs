@@ -16,7 +16,6 @@ pub(super) mod trend;
 mod under_load;
 
 pub(super) use canvas::Drawing;
-pub(super) use svg::inline;
 
 use super::{
     Inputs,
@@ -26,7 +25,7 @@ use super::{
 use crate::analysis::history::Series;
 use canvas::Look;
 
-/// A chart in its two sizes.
+/// A chart in its sizes.
 pub(super) struct Chart {
     /// Which question it answers: a page sorts its charts by it.
     pub(super) question: &'static str,
@@ -34,6 +33,8 @@ pub(super) struct Chart {
     pub(super) name: String,
     /// For a page: as high as it needs to be.
     pub(super) page: Drawing,
+    /// The same for a narrow screen.
+    pub(super) phone: Drawing,
     /// For a slide: 16:9 with larger text.
     #[cfg_attr(
         all(not(feature = "plots"), not(test)),
@@ -51,7 +52,8 @@ pub(super) fn draw_all(inputs: &Inputs<'_>, view: &View) -> Vec<Chart> {
     let mut slugs = Slugs::default();
     let mut add =
         |question: &'static str, workload: Option<&str>, draw: &dyn Fn(&Look) -> Option<Drawing>| {
-            if let (Some(page), Some(slide)) = (draw(&Look::PAGE), draw(&Look::SLIDE)) {
+            let sizes = (draw(&Look::PAGE), draw(&Look::PHONE), draw(&Look::SLIDE));
+            if let (Some(page), Some(phone), Some(slide)) = sizes {
                 let name = workload.map_or_else(
                     || question.to_owned(),
                     |workload| format!("{question}-{workload}"),
@@ -60,6 +62,7 @@ pub(super) fn draw_all(inputs: &Inputs<'_>, view: &View) -> Vec<Chart> {
                     question,
                     name: slugs.take(&name),
                     page,
+                    phone,
                     slide,
                 });
             }
@@ -105,8 +108,18 @@ pub(super) fn draw_trend(runs: &super::history::Runs, series: &Series, name: &st
         question: "history",
         name: name.to_owned(),
         page: trend::draw(runs, series, &Look::PAGE)?,
+        phone: trend::draw(runs, series, &Look::PHONE)?,
         slide: trend::draw(runs, series, &Look::SLIDE)?,
     })
+}
+
+/// A chart for inside HTML, as wide and as narrow pages show it; `id` is unique in the page.
+pub(super) fn inline(chart: &Chart, id: &str) -> Result<String, super::ReportError> {
+    let wide = svg::inline(&chart.page, id)?;
+    let narrow = svg::inline(&chart.phone, &format!("{id}-narrow"))?;
+    Ok(format!(
+        "<div class=\"wide\">{wide}</div><div class=\"narrow\">{narrow}</div>"
+    ))
 }
 
 /// A chart's files: `name.svg` and `name.png` for a page, `name-slide.png` for a slide.

@@ -18,6 +18,7 @@
 //! What is not finite is not known: an empty cell in CSV, a dash for people.
 
 use crate::scenario::Metric;
+use jiff::Timestamp;
 
 /// What stands for people where a figure is not known.
 pub(super) const UNKNOWN: &str = "–";
@@ -150,6 +151,29 @@ pub(super) fn signed(text: &str) -> String {
         None if text == UNKNOWN || text.bytes().all(|b| b == b'0' || b == b'.') => text.to_owned(),
         None => format!("+{text}"),
     }
+}
+
+/// A moment for people: UTC, to the second.
+pub(super) fn moment(of: Timestamp) -> String {
+    of.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// A metric in words, with its unit.
+pub(super) fn named(metric: Metric) -> String {
+    let name = match metric {
+        Metric::Throughput => "throughput",
+        Metric::CpuSecondsPerGb => "CPU for a GB",
+        Metric::LatencyP50 => "latency p50",
+        Metric::LatencyP90 => "latency p90",
+        Metric::LatencyP99 => "latency p99",
+        Metric::LatencyP99_9 => "latency p99.9",
+        Metric::LatencyP99_99 => "latency p99.99",
+        Metric::LatencyMax => "latency max",
+        Metric::LoadThroughput => "load's throughput",
+        other => return format!("{other}, {}", other.unit()),
+    };
+    let unit = metric.unit().replace("us", "µs").replace("s/GB", "s");
+    format!("{name}, {unit}")
 }
 
 /// Bytes for people, in powers of 1000.

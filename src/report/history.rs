@@ -249,7 +249,7 @@ pub fn history_files(inputs: &HistoryInputs<'_>) -> Result<Vec<ReportFile>, Repo
             first: end(series.points.first()),
             last: end(series.points.last()),
             runs: series.points.len(),
-            svg: chart::inline(&chart.page, &name)?,
+            svg: chart::inline(&chart, &name)?,
             description: chart.page.description.clone(),
             changes: series
                 .changes

@@ -81,7 +81,7 @@ pub(super) fn write(view: &View, charts: &[Chart]) -> Result<String, ReportError
                 question: chart.question,
                 name: chart.name.clone(),
                 description: chart.page.description.clone(),
-                svg: chart::inline(&chart.page, &format!("chart-{}", chart.name))?,
+                svg: chart::inline(chart, &format!("chart-{}", chart.name))?,
             })
         })
         .collect::<Result<_, ReportError>>()?;

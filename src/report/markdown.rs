@@ -224,7 +224,14 @@ pub(super) fn write(view: &View) -> String {
         out.push_str("## Datagrams\n\n");
         header(
             &mut out,
-            &["path", "workload", "lost %:", "reordered %:", "jitter us:"],
+            &[
+                "path",
+                "workload",
+                "lost %:",
+                "reordered %:",
+                "jitter µs:",
+                "burst:",
+            ],
         );
         for line in &view.datagrams {
             row(
@@ -235,6 +242,7 @@ pub(super) fn write(view: &View) -> String {
                     figure(line.loss.as_ref()),
                     figure(line.reordered.as_ref()),
                     figure(line.jitter.as_ref()),
+                    figure(line.burst.as_ref()),
                 ],
             );
         }

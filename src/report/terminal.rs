@@ -432,24 +432,32 @@ fn write_datagrams(page: &mut Page, view: &View) {
     if view.datagrams.is_empty() {
         return;
     }
-    page.heading("Datagrams: lost, and late or twice, in percent of those sent, and jitter in us");
+    page.heading(
+        "Datagrams: lost, and late or twice, in percent of those sent; jitter in µs; datagrams of a burst",
+    );
     let name = spread_name(
         view.datagrams
             .iter()
             .flat_map(|line| line.loss.iter().chain(&line.reordered).chain(&line.jitter)),
     );
-    let mut table = page.table(&[
+    // Where nothing was held to a rate there are no bursts to tell of.
+    let bursts = view.datagrams.iter().any(|line| line.burst.is_some());
+    let mut header = vec![
         "path",
         "workload",
         "lost %",
         name,
         "reordered %",
         name,
-        "jitter us",
+        "jitter µs",
         name,
-    ]);
+    ];
+    if bursts {
+        header.push("burst");
+    }
+    let mut table = page.table(&header);
     for line in &view.datagrams {
-        table.add_row([
+        let mut cells = vec![
             line.path.clone(),
             line.workload.clone(),
             text(line.loss.as_ref()),
@@ -458,7 +466,11 @@ fn write_datagrams(page: &mut Page, view: &View) {
             spread(line.reordered.as_ref(), name),
             text(line.jitter.as_ref()),
             spread(line.jitter.as_ref(), name),
-        ]);
+        ];
+        if bursts {
+            cells.push(text(line.burst.as_ref()));
+        }
+        table.add_row(cells);
     }
     page.finish(table, &[0, 1]);
 }

@@ -136,7 +136,7 @@ fn charts_say_what_they_show_and_keep_inside_their_edges() {
         let charts = chart::draw_all(&inputs, &View::new(&inputs));
         assert!(!charts.is_empty());
         for chart in &charts {
-            for drawing in [&chart.page, &chart.slide] {
+            for drawing in [&chart.page, &chart.phone, &chart.slide] {
                 assert!(drawing.description.len() > 20, "{}", chart.name);
                 assert_eq!(drawing.outside(), Vec::<String>::new(), "{}", chart.name);
             }
@@ -253,10 +253,21 @@ mod browser {
                 heads[1].click();
                 const down = first();
                 const outside = performance.getEntriesByType('resource').map((entry) => entry.name);
-                const box = document.querySelector('figure svg').getBoundingClientRect();
+                const box = document.querySelector('figure .wide svg').getBoundingClientRect();
+                const told_at = document.getElementById('tip');
+                const point = (at) => at.dispatchEvent(new PointerEvent('pointermove',
+                    { bubbles: true, clientX: 300, clientY: 200 }));
+                const marks = [...document.querySelectorAll('figure .wide svg')].map((svg) =>
+                    svg.querySelector('[data-tip]'));
+                const told = marks.every((mark) => { point(mark); return !told_at.hidden && /[0-9]/.test(told_at.textContent)
+                    && told_at.textContent === mark.dataset.tip && mark.getAttribute('aria-label') === mark.dataset.tip; });
+                point(document.querySelector('h1'));
+                const quiet = told_at.hidden;
+                const inside = document.documentElement.scrollWidth <= innerWidth;
                 document.title = JSON.stringify({ up: Number(up), down: Number(down), outside, drawn: box.height > 50,
-                    figures: document.querySelectorAll('figure svg').length,
-                    alternatives: document.querySelectorAll('figure svg > title, figure svg > desc').length });
+                    told, quiet, inside, narrow: document.querySelectorAll('figure .narrow svg').length,
+                    figures: document.querySelectorAll('figure .wide svg').length,
+                    alternatives: document.querySelectorAll('figure .wide svg > title, figure .wide svg > desc').length });
                 </script></body>";
             let (document, log) = load(chromium, folder.path(), &html.replace("</body>", probe));
             assert!(!log.contains("CONSOLE"), "{name}: {log}");
@@ -274,7 +285,10 @@ mod browser {
             );
             assert_eq!(seen["figures"], 7, "{name}");
             assert_eq!(seen["alternatives"], 14, "{name}");
-            assert_eq!(seen["drawn"], true, "{name}");
+            assert_eq!(seen["narrow"], 7, "{name}");
+            for held in ["drawn", "told", "quiet", "inside"] {
+                assert_eq!(seen[held], true, "{name}: {held}");
+            }
         }
     }
 }

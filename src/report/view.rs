@@ -1,19 +1,27 @@
 //! A run as people read it: the matrix, latency, cost, evidence and environment, already rounded and in words. The
 //! terminal, Markdown and HTML show the same view, so that they can't disagree.
 
+mod datagrams;
+mod differences;
 mod environment;
 mod evidence;
+mod latency;
 mod legs;
+mod matrix;
 mod pairs;
 
+pub(super) use datagrams::DatagramLine;
+pub(super) use differences::{ComparisonLine, ExplanationLine};
 pub(super) use environment::Fact;
 pub(super) use evidence::PathEvidence;
+pub(super) use latency::{LatencyTable, PERCENTILES};
 pub(super) use legs::{LegLine, SourceLine};
+pub(super) use matrix::Matrix;
 pub(super) use pairs::PairTable;
 
 use super::{Inputs, digits, labels::plain};
 use crate::{
-    analysis::{self, CaseSummary, Estimate, Row},
+    analysis::{CaseSummary, Estimate, Row},
     gate::GateState,
     scenario::{Case, Metric, Protocol, Workload, WorkloadKind},
 };
@@ -53,6 +61,15 @@ impl Figure {
         }
     }
 
+    /// Of a figure whose digits have a sign, which a dash would run into.
+    fn signed(estimate: &Estimate, digits: impl Fn(f64) -> String) -> Self {
+        let (low, high) = estimate.interval.unwrap_or(estimate.range);
+        Self {
+            spread: format!("{} to {}", digits(low), digits(high)),
+            ..Self::new(estimate, digits)
+        }
+    }
+
     /// The spread, saying so where it is no interval.
     pub(super) fn spread_in_words(&self) -> String {
         if self.interval {
@@ -63,107 +80,6 @@ impl Figure {
     }
 }
 
-/// A line of the matrix.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct MatrixLine {
-    pub path: String,
-    /// The path's name as the scenario has it.
-    #[serde(skip)]
-    pub key: String,
-    pub encapsulation: String,
-    pub throughput: Option<Figure>,
-    /// Whether others are compared to this one.
-    pub base: bool,
-    pub relative: Option<Figure>,
-    /// The smallest difference from the base that the run could have shown.
-    pub visible: Option<String>,
-    pub reference: Option<Reference>,
-    pub evidence: String,
-    /// Trials that don't count, in words; empty where there are none.
-    pub left_out: String,
-}
-
-/// A figure from elsewhere.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Reference {
-    pub value: f64,
-    pub text: String,
-    /// Over the reference of the path that others are compared to.
-    pub relative: Option<String>,
-}
-
-/// The matrix of one throughput workload.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Matrix {
-    pub workload: String,
-    #[serde(skip)]
-    pub key: String,
-    pub what: String,
-    pub relative_to: Option<String>,
-    pub lines: Vec<MatrixLine>,
-    /// Why there is no interval, where there is none.
-    pub no_interval: Option<String>,
-    pub has_reference: bool,
-}
-
-/// A path's percentiles under one workload.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct LatencyLine {
-    pub path: String,
-    /// The path's name as the scenario has it.
-    #[serde(skip)]
-    pub key: String,
-    /// By [`PERCENTILES`].
-    pub percentiles: Vec<Option<Figure>>,
-    /// The same of all trials merged.
-    pub merged: Vec<Option<String>>,
-    pub transactions: Option<Figure>,
-    pub load: Option<Figure>,
-    pub send_lag: Option<Figure>,
-    pub generator_bound: bool,
-    pub evidence: String,
-    pub left_out: String,
-}
-
-/// A latency workload over all paths.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct LatencyTable {
-    pub workload: String,
-    #[serde(skip)]
-    pub key: String,
-    pub what: String,
-    /// tcp-rr, tcp-crr.
-    pub kind: String,
-    pub under_load: bool,
-    /// Whether requests are sent on a schedule.
-    pub scheduled: bool,
-    pub lines: Vec<LatencyLine>,
-    pub no_interval: Option<String>,
-}
-
-/// A figure of a case beside that of the path which others are compared to.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct ComparisonLine {
-    pub path: String,
-    pub workload: String,
-    pub metric: String,
-    pub base: Option<Figure>,
-    pub figure: Option<Figure>,
-    pub ratio: Option<Figure>,
-    pub difference: Option<Figure>,
-    pub visible: Option<String>,
-}
-
-/// What goes with a slower path.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct ExplanationLine {
-    pub path: String,
-    pub workload: String,
-    pub base: String,
-    pub ratio: Figure,
-    pub facts: Vec<String>,
-}
-
 /// What a path costs besides time.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct CostLine {
@@ -171,16 +87,6 @@ pub(super) struct CostLine {
     pub workload: String,
     pub cpu: Option<Figure>,
     pub retransmits: Option<Figure>,
-}
-
-/// What became of a path's datagrams.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct DatagramLine {
-    pub path: String,
-    pub workload: String,
-    pub loss: Option<Figure>,
-    pub reordered: Option<Figure>,
-    pub jitter: Option<Figure>,
 }
 
 /// A gate's verdict in words.
@@ -193,16 +99,6 @@ pub(super) struct GateLine {
     pub expected: String,
     pub message: String,
 }
-
-/// The percentiles that tables show.
-pub(super) const PERCENTILES: [(Metric, &str); 6] = [
-    (Metric::LatencyP50, "p50"),
-    (Metric::LatencyP90, "p90"),
-    (Metric::LatencyP99, "p99"),
-    (Metric::LatencyP99_9, "p99.9"),
-    (Metric::LatencyP99_99, "p99.99"),
-    (Metric::LatencyMax, "max"),
-];
 
 /// A run as people read it.
 #[derive(Debug, Clone, Serialize)]
@@ -367,6 +263,7 @@ impl View {
                 .push(case);
         }
         let (legs, sources) = legs::by_path(inputs);
+        let valid = inputs.valid_by_case();
         let (mut matrices, mut latency, mut cost) = (Vec::new(), Vec::new(), Vec::new());
         let mut datagrams = Vec::new();
         for workload in &scenario.workloads {
@@ -376,15 +273,9 @@ impl View {
             match workload.kind() {
                 Some(WorkloadKind::Throughput(throughput)) => {
                     if throughput.protocol == Protocol::Udp {
-                        datagrams.extend(cases.iter().map(|case| DatagramLine {
-                            path: plain(&case.path.label()),
-                            workload: plain(&workload.name),
-                            loss: index.figure(case, Metric::LossPercent),
-                            reordered: index.figure(case, Metric::ReorderedPercent),
-                            jitter: index.figure(case, Metric::Jitter),
-                        }));
+                        datagrams.extend(datagrams::lines(&index, &valid, workload, cases));
                     }
-                    matrices.push(matrix(&index, workload, cases));
+                    matrices.push(matrix::matrix(&index, workload, cases));
                     cost.extend(cases.iter().map(|case| CostLine {
                         path: plain(&case.path.label()),
                         workload: plain(&workload.name),
@@ -392,7 +283,7 @@ impl View {
                         retransmits: index.figure(case, Metric::Retransmits),
                     }));
                 }
-                Some(WorkloadKind::Latency(_)) => latency.push(latency_table(&index, workload, cases)),
+                Some(WorkloadKind::Latency(_)) => latency.push(latency::table(&index, workload, cases)),
                 None => {}
             }
         }
@@ -401,7 +292,7 @@ impl View {
         Self {
             title: plain(scenario.question.as_deref().unwrap_or(&scenario.name)),
             scenario: plain(&scenario.name),
-            started: manifest.started.to_string(),
+            started: digits::moment(manifest.started),
             what: format!(
                 "{} trials of {} cases in {} block{}, {counted} counted; seed {}",
                 inputs.trials.len(),
@@ -413,11 +304,11 @@ impl View {
             matrices,
             latency,
             relative_to: scenario.relative_to.as_deref().map(plain),
-            comparisons: comparisons(inputs),
-            explanations: explanations(inputs),
+            comparisons: differences::comparisons(inputs),
+            explanations: differences::explanations(inputs),
             cost,
             datagrams,
-            pairs: pairs::tables(inputs, &index),
+            pairs: pairs::tables(inputs, &valid, &index),
             gates: inputs
                 .gates
                 .verdicts
@@ -439,169 +330,5 @@ impl View {
             command: environment::command(manifest),
             seed: manifest.seed.to_string(),
         }
-    }
-}
-
-fn explanations(inputs: &Inputs<'_>) -> Vec<ExplanationLine> {
-    analysis::explain(inputs.manifest, inputs.trials, inputs.summary)
-        .into_iter()
-        .map(|explanation| ExplanationLine {
-            path: plain(&explanation.path),
-            workload: plain(&explanation.workload),
-            base: plain(&explanation.base),
-            ratio: Figure::new(&explanation.ratio, digits::human_ratio),
-            facts: explanation.facts.iter().map(|fact| plain(&fact.text)).collect(),
-        })
-        .collect()
-}
-
-/// Metrics that are compared in words; `comparisons.csv` has them all.
-const COMPARED: [Metric; 6] = [
-    Metric::Throughput,
-    Metric::CpuSecondsPerGb,
-    Metric::LatencyP50,
-    Metric::LatencyP99,
-    Metric::LatencyP99_9,
-    Metric::LoadThroughput,
-];
-
-fn comparisons(inputs: &Inputs<'_>) -> Vec<ComparisonLine> {
-    let summary = inputs.summary;
-    let estimates: BTreeMap<(&str, &str, Metric), &Estimate> = summary
-        .rows
-        .iter()
-        .filter_map(|row| {
-            let key = (row.path.as_str(), row.workload.as_str(), row.metric);
-            Some((key, row.estimate.as_ref()?))
-        })
-        .collect();
-    summary
-        .rows
-        .iter()
-        .filter(|row| COMPARED.contains(&row.metric))
-        .filter_map(|row| {
-            let base = row.relative_to.as_deref()?;
-            let difference = row.difference.as_ref()?;
-            let digits = |value: f64| digits::human(row.metric, value);
-            Some(ComparisonLine {
-                path: plain(&row.path),
-                workload: plain(&row.workload),
-                metric: format!("{} in {}", row.metric, row.metric.unit()),
-                base: estimates
-                    .get(&(base, row.workload.as_str(), row.metric))
-                    .map(|of| Figure::new(of, digits)),
-                figure: row.estimate.as_ref().map(|of| Figure::new(of, digits)),
-                ratio: row
-                    .relative
-                    .as_ref()
-                    .map(|of| Figure::new(of, digits::human_ratio)),
-                difference: Some(Figure::new(difference, |value| digits::signed(&digits(value)))),
-                visible: row.smallest_difference.map(digits::visible),
-            })
-        })
-        .collect()
-}
-
-fn matrix<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case]) -> Matrix {
-    let row = |case: &'a Case| index.rows.get(&(case.slug.as_str(), Metric::Throughput)).copied();
-    let base = cases
-        .iter()
-        .find_map(|case| row(case).and_then(|row| row.relative_to.as_deref()));
-    let base_reference = base.and_then(|base| {
-        cases
-            .iter()
-            .find(|case| case.path.name == base)
-            .and_then(|case| row(case)?.reference)
-    });
-    let lines: Vec<MatrixLine> = cases
-        .iter()
-        .map(|case| MatrixLine {
-            path: plain(&case.path.label()),
-            key: case.path.name.clone(),
-            encapsulation: case.path.encapsulation(),
-            throughput: index.figure(case, Metric::Throughput),
-            base: base == Some(case.path.name.as_str()),
-            relative: row(case)
-                .and_then(|row| row.relative.as_ref())
-                .map(|relative| Figure::new(relative, digits::human_ratio)),
-            visible: row(case)
-                .and_then(|row| row.smallest_difference)
-                .map(digits::visible),
-            reference: row(case).and_then(|row| row.reference).map(|value| Reference {
-                value,
-                text: digits::human(Metric::Throughput, value),
-                relative: base_reference
-                    .filter(|base| *base > 0.0)
-                    .map(|base| digits::human_ratio(value / base)),
-            }),
-            evidence: index.evidence(case, Metric::Throughput),
-            left_out: index.left_out(case),
-        })
-        .collect();
-    Matrix {
-        workload: plain(&workload.name),
-        key: workload.name.clone(),
-        what: describe(workload),
-        relative_to: base.map(plain),
-        no_interval: no_interval(
-            lines
-                .iter()
-                .flat_map(|line| line.throughput.iter().chain(&line.relative)),
-        ),
-        has_reference: lines.iter().any(|line| line.reference.is_some()),
-        lines,
-    }
-}
-
-fn latency_table<'a>(index: &Index<'a>, workload: &Workload, cases: &[&'a Case]) -> LatencyTable {
-    let lines: Vec<LatencyLine> = cases
-        .iter()
-        .map(|case| LatencyLine {
-            path: plain(&case.path.label()),
-            key: case.path.name.clone(),
-            percentiles: PERCENTILES
-                .iter()
-                .map(|(metric, _)| index.figure(case, *metric))
-                .collect(),
-            merged: PERCENTILES
-                .iter()
-                .map(|(metric, _)| {
-                    let merged = index.rows.get(&(case.slug.as_str(), *metric))?.merged?;
-                    Some(digits::human(*metric, merged))
-                })
-                .collect(),
-            transactions: index.figure(case, Metric::TransactionsPerSecond),
-            load: index.figure(case, Metric::LoadThroughput),
-            send_lag: index.figure(case, Metric::SendLagP99),
-            generator_bound: index
-                .summaries
-                .get(case.slug.as_str())
-                .is_some_and(|summary| summary.generator_bound),
-            evidence: index.evidence(case, Metric::LatencyP50),
-            left_out: index.left_out(case),
-        })
-        .collect();
-    LatencyTable {
-        workload: plain(&workload.name),
-        key: workload.name.clone(),
-        what: describe(workload),
-        kind: workload
-            .latency
-            .as_ref()
-            .map_or_else(String::new, |latency| latency.kind.to_string()),
-        under_load: workload
-            .latency
-            .as_ref()
-            .is_some_and(|latency| latency.during.is_some()),
-        scheduled: workload
-            .latency
-            .as_ref()
-            .is_some_and(|latency| latency.rate.is_some()),
-        no_interval: no_interval(
-            lines
-                .iter()
-                .flat_map(|line| line.percentiles.iter().flatten().take(1)),
-        ),
-        lines,
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     canvas::{Anchor, Drawing, Ink},
     scale::{Scale, tick},
+    text,
 };
 
 /// The place inside a drawing where figures are.
@@ -15,15 +16,22 @@ pub(super) struct Plot {
 }
 
 impl Drawing {
-    /// The axis along the bottom, with about `count` ticks; `lines` go up from them.
+    /// The axis along the bottom, with about `count` ticks; `lines` go up from them. A tick's figure that would run into
+    /// the one before is left out.
     pub(super) fn bottom_axis(&mut self, x: &Scale, plot: Plot, count: usize, lines: bool, title: &str) {
         let size = self.text;
+        let mut taken = f64::NEG_INFINITY;
         for value in x.ticks(count) {
             let at = x.at(value);
             if lines {
                 self.line(vec![(at, plot.top), (at, plot.bottom)], 1.0, Ink::Grid);
             }
-            self.bottom_tick(at, plot, &tick(value));
+            let figure = tick(value);
+            let half = text::width(&figure, size * 0.85) / 2.0;
+            if at - half > taken {
+                self.bottom_tick(at, plot, &figure);
+                taken = at + half + size * 0.4;
+            }
         }
         self.text(
             f64::midpoint(plot.left, plot.right),

@@ -30,6 +30,14 @@ impl Look {
         fixed: true,
     };
 
+    /// For a page on a phone, where text must not shrink with the page.
+    pub(super) const PHONE: Self = Self {
+        width: 400.0,
+        height: 400.0,
+        text: 13.0,
+        fixed: false,
+    };
+
     /// The height for `rows` rows of `each` and what else there is.
     pub(super) fn height_for(&self, rows: usize, each: f64, besides: f64) -> f64 {
         if self.fixed {

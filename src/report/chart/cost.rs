@@ -6,6 +6,7 @@ use super::{
     canvas::{Drawing, Look},
     over_time::median,
     scale::Scale,
+    text,
     throughput::cases,
 };
 use crate::{
@@ -50,11 +51,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     let all = clouds.len();
     clouds.truncate(SERIES);
     let most = clouds.iter().map(|(.., points)| points.len()).max()?;
-    let more = if all > SERIES {
-        format!("; the first {SERIES} paths of {all}")
-    } else {
-        String::new()
-    };
+    let more = text::only(clouds.len(), all);
     let shown = format!(
         "{}: {}. CPU-seconds of all machines involved per GB (10^9 bytes) received; small: one trial of {most}; \
          large: median; right and low is good{more}",

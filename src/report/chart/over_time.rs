@@ -6,6 +6,7 @@ use super::{
     axes::Plot,
     canvas::{Drawing, Ink, Look},
     scale::{Scale, tick},
+    text,
 };
 use crate::{
     report::{Inputs, view::Matrix},
@@ -74,11 +75,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     } else {
         "thin: each trial"
     };
-    let more = if all > SERIES {
-        format!("; the first {SERIES} paths of {all}")
-    } else {
-        String::new()
-    };
+    let more = text::only(lines.len(), all);
     let shown = format!(
         "{}: {}. MB/s as the receiver counted it; thick: median of {most} trials; {behind}; shaded: warm-up, not \
          counted{more}",

@@ -53,23 +53,10 @@ pub(super) fn draw(inputs: &Inputs<'_>, table: &LatencyTable, look: &Look) -> Op
             lines.push((series, line, histogram, curve(histogram)));
         }
     }
-    let left_out = lines.len().saturating_sub(SERIES);
+    let all = lines.len();
     lines.truncate(SERIES);
-    let samples: Vec<u64> = lines
-        .iter()
-        .map(|(_, _, histogram, _)| histogram.count())
-        .collect();
-    let (least, most) = (samples.iter().min()?, samples.iter().max()?);
-    let n = if least == most {
-        least.to_string()
-    } else {
-        format!("{least} to {most}")
-    };
-    let more = if left_out > 0 {
-        format!("; the first {SERIES} paths of {}", lines.len() + left_out)
-    } else {
-        String::new()
-    };
+    let n = text::counts(lines.iter().map(|(_, _, histogram, _)| histogram.count()))?;
+    let more = text::only(lines.len(), all);
     let shown = format!(
         "{}: {}. µs, all trials merged, {n} round trips a path{more}",
         table.workload, table.what

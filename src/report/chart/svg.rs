@@ -133,6 +133,6 @@ pub(super) fn standalone(drawing: &Drawing) -> Result<String, ReportError> {
 }
 
 /// For inside HTML; `id` is unique in the page.
-pub(in crate::report) fn inline(drawing: &Drawing, id: &str) -> Result<String, ReportError> {
+pub(super) fn inline(drawing: &Drawing, id: &str) -> Result<String, ReportError> {
     render(drawing, id, false)
 }

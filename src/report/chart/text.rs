@@ -73,6 +73,29 @@ pub(super) fn wrap_to(text: &str, size: f64, room: f64, most: usize) -> Vec<Stri
     lines
 }
 
+/// How many of all paths a chart shows, where these are not all; empty, or after a semicolon.
+pub(super) fn only(shown: usize, all: usize) -> String {
+    if shown < all {
+        format!("; the first {shown} paths of {all}")
+    } else {
+        String::new()
+    }
+}
+
+/// The least and the most of several counts, `6` or `5 to 6`; `None` without any.
+pub(super) fn counts<T: Ord + Copy + std::fmt::Display>(of: impl Iterator<Item = T>) -> Option<String> {
+    let (least, most) = of.fold(None, |ends: Option<(T, T)>, count| {
+        Some(ends.map_or((count, count), |(least, most)| {
+            (least.min(count), most.max(count))
+        }))
+    })?;
+    Some(if least == most {
+        most.to_string()
+    } else {
+        format!("{least} to {most}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

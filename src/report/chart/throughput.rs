@@ -33,23 +33,16 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     let most_rows = if look.fixed { 8 } else { 24 };
     let lines = matrix.lines.get(..most_rows).unwrap_or(&matrix.lines);
     let rows = lines.len();
-    let more = if rows < matrix.lines.len() {
-        format!("; the first {rows} paths of {}", matrix.lines.len())
-    } else {
-        String::new()
-    };
+    let more = text::only(rows, matrix.lines.len());
     let spread = match &matrix.no_interval {
         Some(_) => "whisker: range, for an interval there are too few blocks",
         None => "whisker: 95 % interval",
     };
-    let counts = lines.iter().filter_map(|line| line.throughput.as_ref());
-    let most = counts.clone().map(|figure| figure.count).max()?;
-    let least = counts.map(|figure| figure.count).min()?;
-    let n = if least == most {
-        most.to_string()
-    } else {
-        format!("{least} to {most}")
-    };
+    let n = text::counts(
+        lines
+            .iter()
+            .filter_map(|line| Some(line.throughput.as_ref()?.count)),
+    )?;
     let reference = if matrix.has_reference {
         "; diamond: reference"
     } else {

@@ -11,8 +11,10 @@ use crate::report::{
     view::{Figure, LatencyTable, PERCENTILES, View},
 };
 
-/// Paths that a chart has room for.
+/// Paths that a page has room for.
 const MOST: usize = 12;
+/// Paths that a slide has room for.
+const MOST_ON_A_SLIDE: usize = 6;
 
 /// An idle and a loaded workload of the same kind.
 fn pair(view: &View) -> Option<(&LatencyTable, &LatencyTable)> {
@@ -34,10 +36,13 @@ pub(super) fn draw(_: &Inputs<'_>, view: &View, look: &Look) -> Option<Drawing> 
     let (idle, loaded) = pair(view)?;
     let wanted = ["p50", "p99"].map(|name| PERCENTILES.iter().position(|(_, of)| *of == name));
     let mut rows: Vec<(&str, &str, &Figure, &Figure)> = Vec::new();
+    let most = if look.fixed { MOST_ON_A_SLIDE } else { MOST };
+    let (mut paths, mut shown) = (0, 0);
     for line in &idle.lines {
         let Some(other) = loaded.lines.iter().find(|other| other.key == line.key) else {
             continue;
         };
+        let before = rows.len();
         for index in wanted.iter().flatten() {
             if let (Some(Some(calm)), Some(Some(busy))) =
                 (line.percentiles.get(*index), other.percentiles.get(*index))
@@ -45,20 +50,20 @@ pub(super) fn draw(_: &Inputs<'_>, view: &View, look: &Look) -> Option<Drawing> 
                 rows.push((&line.path, PERCENTILES.get(*index)?.1, calm, busy));
             }
         }
+        paths += usize::from(rows.len() > before);
+        if paths > most {
+            rows.truncate(before);
+        } else {
+            shown = paths;
+        }
     }
     if rows.is_empty() {
         return None;
     }
-    rows.truncate(MOST * 2);
-    let counts = || rows.iter().map(|(_, _, calm, busy)| calm.count.min(busy.count));
-    let (least, most) = (counts().min()?, counts().max()?);
-    let n = if least == most {
-        most.to_string()
-    } else {
-        format!("{least} to {most}")
-    };
+    let n = text::counts(rows.iter().map(|(_, _, calm, busy)| calm.count.min(busy.count)))?;
+    let more = text::only(shown, paths);
     let shown = format!(
-        "Round trip in µs, median of {n} trials. Hollow: {} ({}). Filled: {} ({})",
+        "Round trip in µs, median of {n} trials. Hollow: {} ({}). Filled: {} ({}){more}",
         idle.workload, idle.what, loaded.workload, loaded.what
     );
     let height = look.height_for(rows.len(), look.text * 2.2, look.text * 11.0);
@@ -79,7 +84,8 @@ pub(super) fn draw(_: &Inputs<'_>, view: &View, look: &Look) -> Option<Drawing> 
     };
     let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(0.0, f64::max);
-    let x = Scale::log((low * 0.6, high * 1.3), (left, right));
+    // The figure of the leftmost dot stands to its left.
+    let x = Scale::log((low * 0.9, high * 1.3), (left + size * 3.0, right));
     let plot = Plot {
         left,
         right,

@@ -33,22 +33,18 @@ pub(crate) struct PairTable {
     pub lines: Vec<PairLine>,
 }
 
-pub(super) fn tables(inputs: &Inputs<'_>, index: &Index<'_>) -> Vec<PairTable> {
+pub(super) fn tables(
+    inputs: &Inputs<'_>,
+    valid: &HashMap<&str, Vec<&Trial>>,
+    index: &Index<'_>,
+) -> Vec<PairTable> {
     let cases = inputs.manifest.cases.iter();
-    let mut by_case: HashMap<&str, Vec<&Trial>> = HashMap::new();
-    for trial in inputs
-        .trials
-        .iter()
-        .filter(|trial| trial.is_valid() && !trial.pairs.is_empty())
-    {
-        by_case.entry(&trial.case).or_default().push(trial);
-    }
     cases
         .filter(|case| {
             !case.path.together_with.is_empty()
                 && matches!(case.workload.kind(), Some(WorkloadKind::Throughput(_)))
         })
-        .filter_map(|case| table(by_case.get(case.slug.as_str())?, index, case))
+        .filter_map(|case| table(valid.get(case.slug.as_str())?, index, case))
         .collect()
 }
 
