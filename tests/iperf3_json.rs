@@ -4,17 +4,14 @@
 
 #[path = "support/iperf3_program.rs"]
 mod program;
+#[path = "support/python.rs"]
+mod python;
 #[path = "../src/skip.rs"]
 mod skip;
 
 use program::{Server, Who, client, client_once, free_port, json, stock, text};
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-    thread,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::Command, thread};
 
 /// Every path in a document with the kinds of its values. Elements of an array are one path.
 fn shape(value: &Value) -> BTreeMap<String, String> {
@@ -283,41 +280,11 @@ fn a_python_parser_reads_our_documents() {
     });
 }
 
-/// A Python with the parser, in an environment of its own under the build folder.
+/// A Python with the parser.
 fn python_with_parser() -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python-iperf3");
-    let python = folder.join("bin/python");
-    let has = |python: &Path| {
-        Command::new(python)
-            .args(["-c", "import iperf3"])
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    if has(&python) {
-        return Some(python);
+    let python = python::with("iperf3", "iperf3==0.1.11");
+    if python.is_none() {
+        skip::skip("no python3 with venv, or no Python registry: no real parser read our JSON");
     }
-    let made = Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(&folder)
-        .output()
-        .is_ok_and(|o| o.status.success())
-        && Command::new(&python)
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--timeout",
-                "10",
-                "--retries",
-                "0",
-                "iperf3==0.1.11",
-            ])
-            .output()
-            .is_ok_and(|output| output.status.success());
-    if made && has(&python) {
-        return Some(python);
-    }
-    skip::skip("no python3 with venv, or no Python registry: no real parser read our JSON");
-    None
+    python
 }

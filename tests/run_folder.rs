@@ -9,6 +9,10 @@
 
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/python.rs"]
+mod python;
+#[path = "../src/skip.rs"]
+mod skip;
 
 use program::{code, encapbench, finish, said};
 use serde_json::Value;
@@ -297,4 +301,77 @@ fn a_history_finds_the_run_where_a_change_began_and_passes_over_bad_runs() {
     assert_eq!(tunnel["changes"][0]["run"], 5);
     let none = run(&["history", out.to_str().unwrap()]);
     assert_eq!(code(none.status), 2, "{}", said(&none));
+}
+
+/// Reads the log by HdrHistogram's own Python, and prints for each line its tag, count, and p50 and p99 in nanoseconds.
+const READ_LOG: &str = "
+import sys
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+reader = HistogramLogReader(sys.argv[1], HdrHistogram(1, 60_000_000_000, 3))
+while histogram := reader.get_next_interval_histogram():
+    print(histogram.get_tag(), histogram.get_total_count(), histogram.get_value_at_percentile(50),
+          histogram.get_value_at_percentile(99))
+";
+
+#[test]
+fn the_histogram_log_is_read_by_hdrhistograms_own_tools() {
+    let Some(python) = python::with("hdrh", "hdrhistogram==0.10.8") else {
+        // Not the test's fault: nothing of ours is missing, and src/run/hlog.rs reads the log by Rust's library.
+        println!("SKIPPED: no Python registry, so no other tool read latency.hlog");
+        return;
+    };
+    let sample = repository().join("results/sample");
+    let read = finish(
+        Command::new(python)
+            .args(["-c", READ_LOG])
+            .arg(sample.join("latency.hlog")),
+        LIMIT,
+    );
+    assert_eq!(code(read.status), 0, "{}", said(&read));
+    let read = String::from_utf8(read.stdout).unwrap();
+    // trials.csv has the same percentiles, in microseconds.
+    let mut reader = csv::Reader::from_path(sample.join("trials.csv")).unwrap();
+    let columns = reader.headers().unwrap().clone();
+    let at = |name: &str| columns.iter().position(|column| column == name).unwrap();
+    let mut expected: Vec<(String, u64, f64, f64)> = reader
+        .records()
+        .map(Result::unwrap)
+        .filter(|record| !record[at("latency_p50_us")].is_empty())
+        .map(|record| {
+            let number = |name: &str| record[at(name)].parse::<f64>().unwrap();
+            (
+                record[at("case")].to_owned(),
+                number("transactions") as u64,
+                number("latency_p50_us"),
+                number("latency_p99_us"),
+            )
+        })
+        .collect();
+    let mut seen: Vec<(String, u64, f64, f64)> = read
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let number = |index: usize| words[index].parse::<f64>().unwrap();
+            (
+                words[0].to_owned(),
+                number(1) as u64,
+                number(2) / 1e3,
+                number(3) / 1e3,
+            )
+        })
+        .collect();
+    let order = |a: &(String, u64, f64, f64), b: &(String, u64, f64, f64)| {
+        (&a.0, a.1).cmp(&(&b.0, b.1)).then(a.2.total_cmp(&b.2))
+    };
+    expected.sort_by(order);
+    seen.sort_by(order);
+    assert!(expected.len() > 50 && expected.len() == seen.len());
+    for (expected, seen) in expected.iter().zip(&seen) {
+        assert_eq!((&expected.0, expected.1), (&seen.0, seen.1));
+        // That library rounds a percentile's rank where ours rounds it up: the next sample may answer.
+        for (a, b) in [(expected.2, seen.2), (expected.3, seen.3)] {
+            assert!((a / b - 1.0).abs() < 0.02, "{expected:?} {seen:?}");
+        }
+    }
 }

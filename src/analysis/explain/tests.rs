@@ -9,7 +9,11 @@ use crate::{
 };
 
 fn device(name: &str, role: DeviceRole, bytes: u64, off: &[&str]) -> DeviceSeen {
-    let offloads = ["tx-checksum-ip-generic", "tx-udp_tnl-segmentation"];
+    let offloads = [
+        "tx-checksum-ip-generic",
+        "tx-udp_tnl-csum-segmentation",
+        "tx-udp_tnl-segmentation",
+    ];
     DeviceSeen {
         device: name.to_owned(),
         role,
@@ -32,7 +36,12 @@ fn evidence(nodes: &[&str], tunnelled: bool, mtu: u32) -> RawEvidence {
             .map(|node| Observation {
                 node: (*node).to_owned(),
                 devices: vec![
-                    device("eth0", DeviceRole::Underlay, bytes, &["tx-udp_tnl-segmentation"]),
+                    device(
+                        "eth0",
+                        DeviceRole::Underlay,
+                        bytes,
+                        &["tx-udp_tnl-csum-segmentation", "tx-udp_tnl-segmentation"],
+                    ),
                     device(
                         "vxlan.calico",
                         DeviceRole::Tunnel,
