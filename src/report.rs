@@ -39,6 +39,7 @@ mod tests;
 pub use comparison::comparison;
 pub use doctor::add_diagnosis;
 pub use history::{HistoryInputs, HistoryRun, Runs, history_files, terminal_history};
+pub use labels::plain;
 
 use crate::{
     analysis::Summary,

@@ -255,6 +255,87 @@ fn a_newer_format_and_a_strange_key_say_which_encapbench_wrote_them() {
 }
 
 #[test]
+fn bad_folders_are_told_and_hostile_names_do_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run_folder = by_hand(&folder.path().join("run"), &[]);
+    let manifest_at = Path::new(&run_folder).join("manifest.json");
+    let log_at = Path::new(&run_folder).join("trials.jsonl");
+    let manifest: Value = serde_json::from_str(&fs::read_to_string(&manifest_at).unwrap()).unwrap();
+    let refused = |bytes: &[u8], because: &str| {
+        fs::write(&manifest_at, bytes).unwrap();
+        let output = run(&["report", &run_folder]);
+        assert_eq!(code(output.status), 2, "{}", said(&output));
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(because),
+            "{}",
+            said(&output)
+        );
+    };
+    refused(b"\xff\xfe", "not UTF-8");
+    refused(b"", "can't be read");
+    let mut twice = manifest.clone();
+    twice["cases"]
+        .as_array_mut()
+        .unwrap()
+        .push(manifest["cases"][0].clone());
+    refused(twice.to_string().as_bytes(), "stands twice");
+    let mut outside = manifest.clone();
+    outside["cases"][0]["slug"] = "../../outside".into();
+    refused(outside.to_string().as_bytes(), "can't be one");
+
+    // Names that would be formulas, markup, or orders to a terminal.
+    let evil = "=1+1\u{1b}[2J\n::error::<script>alert(1)</script>";
+    let text = manifest
+        .to_string()
+        .replace("\"tunnel\"", &Value::from(evil).to_string());
+    fs::write(&manifest_at, ["\u{feff}", &text].concat()).unwrap();
+    // The last line is cut off.
+    let log = fs::read(&log_at).unwrap();
+    fs::write(&log_at, &log[..log.len() - 30]).unwrap();
+    let shown = run(&["report", &run_folder]);
+    assert_eq!(code(shown.status), 0, "{}", said(&shown));
+    assert!(
+        String::from_utf8_lossy(&shown.stdout).contains("The last line of trials.jsonl is cut off"),
+        "{}",
+        said(&shown)
+    );
+    let gate = run(&["gate", &run_folder]);
+    let (shown, gate) = (
+        String::from_utf8_lossy(&shown.stdout),
+        String::from_utf8_lossy(&gate.stdout),
+    );
+    assert!(
+        !shown.contains('\u{1b}') && !gate.contains('\u{1b}'),
+        "{shown}{gate}"
+    );
+    assert!(
+        !gate.contains("\n::error"),
+        "a name gives no orders to a workflow: {gate}"
+    );
+    for file in ["summary.csv", "comparisons.csv", "trials.csv", "intervals.csv"] {
+        let mut reader = csv::Reader::from_path(Path::new(&run_folder).join(file)).unwrap();
+        for record in reader.records() {
+            for cell in &record.unwrap() {
+                let formula = cell.starts_with(['=', '+', '@'])
+                    || cell.starts_with('-') && cell.parse::<f64>().is_err();
+                assert!(!formula, "{file}: {cell:?}");
+            }
+        }
+    }
+    let html = fs::read_to_string(Path::new(&run_folder).join("report.html")).unwrap();
+    assert!(!html.contains("<script>alert"));
+    // Without its log it is a run of which nothing is known yet.
+    fs::remove_file(&log_at).unwrap();
+    let empty = run(&["report", &run_folder]);
+    assert_eq!(code(empty.status), 0, "{}", said(&empty));
+    assert!(
+        String::from_utf8_lossy(&empty.stdout).contains("no trial counts"),
+        "{}",
+        said(&empty)
+    );
+}
+
+#[test]
 fn a_history_finds_the_run_where_a_change_began_and_passes_over_bad_runs() {
     let folder = tempfile::tempdir().unwrap();
     let results = folder.path().join("results");

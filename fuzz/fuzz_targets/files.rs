@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
         // The message is made of the text around the mistake.
         let _ = error.to_string();
     }
-    let _ = Manifest::parse(text);
+    let _ = Manifest::parse(data);
     for line in text.lines() {
         let _ = serde_json::from_str::<Trial>(line);
     }

@@ -46,7 +46,7 @@ fn left_out(name: &str, trials: &Trials<'_>, warnings: &mut Vec<String>) {
         let why = first.verdict.reasons.first().map_or("", String::as_str);
         warnings.push(format!(
             "{name}: {} of {measured} took another way than the path says and don't count (block {}: {why}). Look at \
-             the routes and the address pool, and run `encapbench doctor`.",
+             the routes and the address pool; in a lab, `encapbench doctor SCENARIO` does.",
             counted(trials.contradicted.len(), "trial"),
             first.block
         ));

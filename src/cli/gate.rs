@@ -3,7 +3,7 @@
 use super::{Exit, Failure, github, publish::Published};
 use crate::{
     analysis::compare::ComparedRun,
-    gate,
+    gate, report,
     scenario::{parse_policy, skipped_gates},
 };
 use clap::Args;
@@ -94,7 +94,9 @@ pub(super) fn run(args: &GateArgs, out: &mut dyn Write) -> Result<Exit, Failure>
         writeln!(out, "the scenario has no gates; --policy FILE brings some")?;
     } else {
         for verdict in &published.gates.verdicts {
-            writeln!(out, "{}: {}: {}", verdict.state, verdict.gate, verdict.message)?;
+            // One line a gate, whatever its names hold.
+            let line = format!("{}: {}: {}", verdict.state, verdict.gate, verdict.message);
+            writeln!(out, "{}", report::plain(&line))?;
         }
     }
     if args.write {

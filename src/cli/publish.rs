@@ -53,7 +53,13 @@ impl Published {
     /// Reads and analyses a run folder; writes nothing.
     pub(super) fn read(folder: &Path) -> Result<Self, Failure> {
         let recorded = run::read(folder)?;
-        let summary = analysis::summarise(&recorded.manifest, &recorded.trials);
+        let mut summary = analysis::summarise(&recorded.manifest, &recorded.trials);
+        if recorded.torn {
+            summary.warnings.push(format!(
+                "The last line of {} is cut off and left out: the run was ended in the middle of it, or still goes on.",
+                run::TRIALS
+            ));
+        }
         let gates = gate::judge(&recorded.manifest, &summary);
         Ok(Self {
             recorded,

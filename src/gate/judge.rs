@@ -195,20 +195,26 @@ fn seen(rule: &GateRule, estimate: &Estimate) -> String {
     )
 }
 
+/// Where it is told which way trials took.
+const WHY_ANOTHER_WAY: &str =
+    "see the evidence in the report; in a lab, `encapbench doctor SCENARIO` looks for the cause";
+
 /// What to look at next, where a figure is not as promised.
 pub(super) fn next(metric: Metric) -> &'static str {
     match metric {
         Metric::Throughput | Metric::LoadThroughput => {
-            "Look at the CPU's share in softirq, the NIC's tunnel offloads and the retransmissions in the report, and \
-             run `encapbench doctor`."
+            "Look at the CPU's share in softirq, the NIC's tunnel offloads and the retransmissions in the report; in a \
+             lab, `encapbench doctor SCENARIO` looks for the cause."
         }
         Metric::Retransmits | Metric::LossPercent | Metric::ReorderedPercent => {
-            "Look for drops at the devices and in the queues, and run `encapbench doctor`."
+            "Look for drops at the devices and in the queues; in a lab, `encapbench doctor SCENARIO` does."
         }
         Metric::Fairness | Metric::SlowestPair => {
             "Look at the pairs in the report: which are slow, and what they share (a node, a rack, an uplink)."
         }
-        Metric::CpuSecondsPerGb => "Look at the NIC's tunnel offloads, and run `encapbench doctor`.",
+        Metric::CpuSecondsPerGb => {
+            "Look at the NIC's tunnel offloads; in a lab, `encapbench doctor SCENARIO` does."
+        }
         _ => {
             "Look at the latency's distribution and the send lag in the report, and at other load on the nodes."
         }
@@ -220,7 +226,7 @@ pub(super) fn unfit(rule: &GateRule, case: &CaseSummary) -> Option<String> {
     if case.valid == 0 {
         let why = match (case.contradicted, case.failed) {
             (0, 0) => "none was measured: go on with `encapbench run --resume`".to_owned(),
-            (contradicted, 0) => format!("{contradicted} took another way: run `encapbench doctor`"),
+            (contradicted, 0) => format!("{contradicted} took another way: {WHY_ANOTHER_WAY}"),
             (0, failed) => format!("{failed} failed: see the run's warnings"),
             (contradicted, failed) => {
                 format!("{contradicted} took another way and {failed} failed: see the run's warnings")
@@ -250,7 +256,7 @@ pub(super) fn besides(rule: &GateRule, cases: &[&CaseSummary]) -> String {
             };
             let _ = write!(
                 sentences,
-                " {trials} of `{}` took another way and did not count: run `encapbench doctor`.",
+                " {trials} of `{}` took another way and did not count: {WHY_ANOTHER_WAY}.",
                 case.path
             );
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 /// A cell of text for CSV. What a spreadsheet would take for a formula gets a leading apostrophe (OWASP, "CSV
 /// Injection"); quoting is the CSV writer's.
 pub(super) fn cell(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+    if text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n']) {
         format!("'{text}")
     } else {
         text.to_owned()
@@ -17,7 +17,7 @@ pub(super) fn cell(text: &str) -> String {
 
 /// One line without control characters (C0, C1, and those that turn the direction of text), so that a terminal
 /// shows it and does not obey it.
-pub(super) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let turns =
         |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()

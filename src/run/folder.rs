@@ -104,7 +104,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fold
 /// Where it is no run folder, or a line other than a torn last one can't be read.
 pub fn read(folder: &Path) -> Result<Recorded, FolderError> {
     let path = folder.join(MANIFEST);
-    let text = match fs::read_to_string(&path) {
+    let text = match fs::read(&path) {
         Err(error)
             if matches!(
                 error.kind(),

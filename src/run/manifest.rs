@@ -7,7 +7,7 @@ use crate::{
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a manifest could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,19 @@ pub enum ManifestError {
         here: &'static str,
         /// Why not.
         source: serde_json::Error,
+    },
+    /// Not text at all.
+    #[error("the manifest is not UTF-8 text")]
+    NotText,
+    /// A case whose name would break files, or that is not the only one of its name.
+    #[error(
+        "the case {slug:?} {fault}: slugs are of a to z, 0 to 9, dot, underscore and dash, and each case has its own"
+    )]
+    Slug {
+        /// Its slug.
+        slug: String,
+        /// What is wrong with it.
+        fault: &'static str,
     },
     /// Of a format that this version does not know.
     #[error("the manifest has format {found}, this encapbench reads up to {known}: use a newer one")]
@@ -100,14 +113,17 @@ impl Manifest {
     /// Reads `manifest.json`.
     ///
     /// # Errors
-    /// Where it is no JSON of this shape or of a newer format.
-    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+    /// Where it is no JSON of this shape or of a newer format, or two cases have one slug.
+    pub fn parse(text: &[u8]) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
             #[serde(default)]
             encapbench: String,
         }
+        let text = std::str::from_utf8(text).map_err(|_| ManifestError::NotText)?;
+        // Some editors begin a file with a byte order mark.
+        let text = text.trim_start_matches('\u{feff}');
         let head: Head = serde_json::from_str(text)?;
         if head.format > Self::FORMAT {
             return Err(ManifestError::Newer {
@@ -116,7 +132,7 @@ impl Manifest {
             });
         }
         let here = env!("CARGO_PKG_VERSION");
-        serde_json::from_str(text).map_err(|source| {
+        let manifest: Self = serde_json::from_str(text).map_err(|source| {
             if head.encapbench.is_empty() || head.encapbench == here {
                 ManifestError::Parse(source)
             } else {
@@ -126,6 +142,28 @@ impl Manifest {
                     source,
                 }
             }
-        })
+        })?;
+        manifest.check_slugs()?;
+        Ok(manifest)
+    }
+
+    /// Slugs join trials with their cases, name files and tag lines of logs.
+    fn check_slugs(&self) -> Result<(), ManifestError> {
+        let mut seen = BTreeSet::new();
+        for case in &self.cases {
+            let bare = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+            let fault = if case.slug.is_empty() || !case.slug.chars().all(bare) {
+                "has a slug that can't be one"
+            } else if !seen.insert(case.slug.as_str()) {
+                "stands twice"
+            } else {
+                continue;
+            };
+            return Err(ManifestError::Slug {
+                slug: case.slug.clone(),
+                fault,
+            });
+        }
+        Ok(())
     }
 }
