@@ -10,19 +10,17 @@ mod support;
 use encapbench::{
     iperf3::{
         TestOutcome,
-        client::{self, ClientOptions, Finish, Flow, TestParameters},
+        client::{Finish, Flow, TestParameters},
     },
     measure::Direction,
-    sys::stop::Stop,
     units::{BitRate, Bytes},
 };
 use std::{
-    net::SocketAddr,
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
-use support::{StockServer, our_server, stock};
+use support::{against_stock, our_server, stock, stock_client};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -35,40 +33,6 @@ fn test(finish: Finish) -> TestParameters {
 
 fn for_a_second() -> TestParameters {
     test(Finish::After(SECOND))
-}
-
-fn run(address: SocketAddr, test: TestParameters) -> TestOutcome {
-    let options = ClientOptions {
-        test,
-        ..ClientOptions::new(address)
-    };
-    client::run(&options, &Stop::new().unwrap(), &mut |_| {}).unwrap()
-}
-
-/// Our client against a stock server.
-fn against_stock(test: TestParameters) -> Option<TestOutcome> {
-    if !stock() {
-        return None;
-    }
-    let server = StockServer::start();
-    Some(run(server.address, test))
-}
-
-/// A stock client against our server: its JSON and our report.
-fn stock_client(arguments: &[&str]) -> Option<(serde_json::Value, TestOutcome)> {
-    if !stock() {
-        return None;
-    }
-    let (address, reports) = our_server();
-    let Output { stdout, status, .. } = Command::new("iperf3")
-        .args(["-c", "127.0.0.1", "-J", "-p", &address.port().to_string()])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
-    assert!(status.success() && json.get("error").is_none(), "{json:#}");
-    let report = reports.recv_timeout(Duration::from_secs(10)).unwrap();
-    Some((json, report.outcome.unwrap()))
 }
 
 /// What must hold of every good outcome.

@@ -21,12 +21,12 @@ use encapbench::{
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
-use support::{StockServer, loopback, our_server, stock};
+use support::{against_stock, loopback, our_server, run_well, stock};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -40,44 +40,15 @@ fn udp() -> TestParameters {
     }
 }
 
-fn run(address: SocketAddr, test: TestParameters) -> TestOutcome {
-    let options = ClientOptions {
-        test,
-        ..ClientOptions::new(address)
-    };
-    client::run(&options, &Stop::new().unwrap(), &mut |_| {}).unwrap()
-}
-
-/// Our client against a stock server.
-fn against_stock(test: TestParameters) -> Option<TestOutcome> {
-    if !stock() {
-        return None;
-    }
-    let server = StockServer::start();
-    Some(run(server.address, test))
-}
-
 /// A stock client against our server: its JSON and our report.
 fn stock_client(arguments: &[&str]) -> Option<(serde_json::Value, TestOutcome)> {
-    if !stock() {
-        return None;
-    }
-    let (address, reports) = our_server();
-    let Output { stdout, status, .. } = Command::new("iperf3")
-        .args(["-u", "-c", "127.0.0.1", "-J", "-p", &address.port().to_string()])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&stdout).unwrap();
-    assert!(status.success() && json.get("error").is_none(), "{json:#}");
-    let report = reports.recv_timeout(Duration::from_secs(10)).unwrap();
-    Some((json, report.outcome.unwrap()))
+    support::stock_client(&[&["-u"], arguments].concat())
 }
 
 /// Our client against our server: both outcomes.
 fn both_ours(test: TestParameters) -> (TestOutcome, TestOutcome) {
     let (address, reports) = our_server();
-    let client = run(address, test);
+    let client = run_well(address, test);
     let server = reports.recv_timeout(Duration::from_secs(10)).unwrap();
     (client, server.outcome.unwrap())
 }
@@ -391,7 +362,7 @@ fn a_test_that_stalls_holds_up_others_for_two_seconds_at_most() {
                 let _ = pretends.send(b"9876");
             }
         });
-        let outcome = run(
+        let outcome = run_well(
             address,
             TestParameters {
                 finish: Finish::After(Duration::from_millis(200)),

@@ -12,10 +12,11 @@ use encapbench::{
     },
     sys::stop::Stop,
 };
+use serde_json::Value;
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -174,6 +175,37 @@ pub(crate) fn options(address: SocketAddr, test: TestParameters) -> ClientOption
 
 pub(crate) fn run(options: &ClientOptions) -> Result<TestOutcome, ClientError> {
     client::run(options, &Stop::new().unwrap(), &mut |_| {})
+}
+
+/// Our client, where nothing may go wrong.
+pub(crate) fn run_well(address: SocketAddr, test: TestParameters) -> TestOutcome {
+    run(&options(address, test)).unwrap()
+}
+
+/// Our client against a stock server.
+pub(crate) fn against_stock(test: TestParameters) -> Option<TestOutcome> {
+    if !stock() {
+        return None;
+    }
+    let server = StockServer::start();
+    Some(run_well(server.address, test))
+}
+
+/// A stock client against our server: its JSON and our report.
+pub(crate) fn stock_client(arguments: &[&str]) -> Option<(Value, TestOutcome)> {
+    if !stock() {
+        return None;
+    }
+    let (address, reports) = our_server();
+    let Output { stdout, status, .. } = Command::new("iperf3")
+        .args(["-c", "127.0.0.1", "-J", "-p", &address.port().to_string()])
+        .args(arguments)
+        .output()
+        .unwrap();
+    let json: Value = serde_json::from_slice(&stdout).unwrap();
+    assert!(status.success() && json.get("error").is_none(), "{json:#}");
+    let report = reports.recv_timeout(LONG).unwrap();
+    Some((json, report.outcome.unwrap()))
 }
 
 /// A client by hand: its control connection and cookie, after these parameters.
