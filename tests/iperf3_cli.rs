@@ -6,7 +6,7 @@ mod program;
 #[path = "../src/skip.rs"]
 mod skip;
 
-use program::{Server, Who, client, client_with, free_port, json, stock, text};
+use program::{Server, Who, client, client_with, free_port, json, stock, stock_minor, text};
 use std::{
     io::Write as _,
     net::TcpListener,
@@ -207,18 +207,6 @@ fn authentication_works_with_stock_and_refuses_alike() {
     let output = run(Who::Ours, server.port, pkcs1, "luigi");
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(!run(Who::Ours, server.port, pkcs1, "wrong").status.success());
-}
-
-/// The number after `3.` of the stock program's release.
-fn stock_minor() -> u32 {
-    let said = Who::Stock.command().arg("--version").output().unwrap();
-    let said = text(&said.stdout);
-    let release = said.split_whitespace().nth(1).unwrap();
-    let minor = release.split('.').nth(1).unwrap();
-    minor
-        .trim_end_matches(|c: char| !c.is_ascii_digit())
-        .parse()
-        .unwrap()
 }
 
 #[test]

@@ -52,6 +52,18 @@ pub(crate) fn stock() -> bool {
     there
 }
 
+/// The number after `3.` of the stock program's release.
+pub(crate) fn stock_minor() -> u32 {
+    let said = Who::Stock.command().arg("--version").output().unwrap();
+    let said = text(&said.stdout);
+    let release = said.split_whitespace().nth(1).unwrap();
+    let minor = release.split('.').nth(1).unwrap();
+    minor
+        .trim_end_matches(|c: char| !c.is_ascii_digit())
+        .parse()
+        .unwrap()
+}
+
 /// A port that nobody has: outside the range from which the kernel takes the local ports of connections, and never
 /// the same twice in one process.
 pub(crate) fn free_port() -> u16 {
