@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use reach::Reached;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -336,9 +337,19 @@ async fn interrupted(interrupt: &mut watch::Receiver<bool>) {
 
 /// The workers of a block: one a place, started when first needed.
 #[derive(Default)]
-pub(crate) struct Workers(HashMap<Place, Link>);
+pub(crate) struct Workers(HashMap<Place, Link>, HashMap<String, IpAddr>);
 
 impl Workers {
+    /// Notes which address a worker found for a name.
+    fn note(&mut self, name: String, address: IpAddr) {
+        self.1.insert(name, address);
+    }
+
+    /// What was noted of a name.
+    fn address_of(&self, name: &str) -> Option<IpAddr> {
+        self.1.get(name).copied()
+    }
+
     /// Makes sure that a place has a worker that lives.
     async fn start<F: Fabric>(&mut self, fabric: &mut F, place: &Place) -> Result<(), trial::TrialError> {
         if self.0.get(place).is_some_and(Link::is_alive) {

@@ -42,6 +42,25 @@ pub struct Transport {
     pub kill: Box<dyn FnOnce() + Send>,
 }
 
+/// A Service that stands between the ends of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Where the path's end is reached.
+    pub target: Target,
+    /// The ports that it leads to, of which the end must listen on the first for throughput and on the second for
+    /// latency.
+    pub ports: (u16, u16),
+}
+
+/// Where a Service is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// At an address.
+    Address(IpAddr),
+    /// By a name, which the other end's own resolver knows.
+    Name(String),
+}
+
 /// Something that provides places. A block begins with [`Fabric::prepare`] and ends with [`Fabric::release`].
 pub trait Fabric: Send {
     /// Makes the places ready for a block, afresh where that is cheap enough.
@@ -55,6 +74,14 @@ pub trait Fabric: Send {
     /// # Errors
     /// Where there is no such place.
     fn address(&self, path: &Path, place: &Place) -> Result<IpAddr, FabricError>;
+
+    /// The Service by which a path's end is reached; `None`: by its own address.
+    ///
+    /// # Errors
+    /// Where there should be one, and there is none.
+    fn service(&self, _path: &Path) -> Result<Option<Service>, FabricError> {
+        Ok(None)
+    }
 
     /// The nodes whose devices and routes tell which way a path's packets go, the sender's first, each with what to
     /// look at there.

@@ -122,6 +122,15 @@ impl Bench {
 
     /// Nothing is as it was not: no object of a run is there, and what others have is untouched.
     fn same_as(&self, before: &[String]) {
+        // The endpoints of a Service go a moment after it.
+        poll("end of the endpoints", LIMIT, || {
+            (!self
+                .cluster
+                .ours()
+                .iter()
+                .any(|name| name.starts_with("endpoints")))
+            .then_some(())
+        });
         assert_eq!(self.cluster.ours(), [""; 0]);
         assert_eq!(self.cluster.objects(), before);
     }
@@ -299,6 +308,50 @@ fn a_cross_subnet_pool_that_encapsulates_everything_is_contradicted() {
     assert!(of("crosssubnet").contains("contradicted"), "{verdicts:?}");
     assert!(of("always").contains("confirmed"), "{verdicts:?}");
     assert!(of("node-to-node").contains("confirmed"), "{verdicts:?}");
+    bench.same_as(&before);
+}
+
+#[test]
+fn by_a_service_and_with_many_pairs_at_once() {
+    let Some(bench) = Bench::new() else { return };
+    let before = bench.cluster.objects();
+    let paths = "\
+paths:
+  - { name: service, from: pod@a, to: pod@b, vxlan-mode: CrossSubnet, by: cluster-ip }
+  - { name: far service, from: pod@a, to: pod@c, vxlan-mode: CrossSubnet, by: cluster-ip }
+  - name: pairs
+    from: pod@a
+    to: pod@b
+    vxlan-mode: CrossSubnet
+    together-with: [ { from: pod-2@b, to: pod-2@a } ]
+";
+    let scenario = bench.scenario(paths, 1);
+    let child = bench
+        .run(&bench.cluster.admin(), &scenario, &[])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    poll("trial", LIMIT, || {
+        (!trials(&bench.out()).is_empty()).then_some(())
+    });
+    let services = bench.cluster.ours();
+    let services = services
+        .iter()
+        .filter(|name| name.starts_with("service/"))
+        .count();
+    assert_eq!(services, 2);
+    let output = wait(child, LIMIT);
+    assert_eq!(code(output.status), 0, "{}", said(&output));
+    let evidence = bench.evidence();
+    assert_eq!(evidence.len(), 6, "{evidence:?}");
+    assert!(
+        evidence.iter().all(|(_, found)| found == "confirmed"),
+        "{evidence:?}"
+    );
+    // The Service's own address was asked, and the pod behind it answered with nothing between that hides the asker.
+    let manifest = fs::read_to_string(bench.out().join("manifest.json")).unwrap();
+    assert!(manifest.contains("service of pod@b/CrossSubnet"), "{manifest}");
     bench.same_as(&before);
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn manifest(gates: Option<&str>) -> Manifest {
                     same_subnet: true,
                     crossing: None,
                     user_space: None,
+                    by: crate::scenario::By::Address,
                     together_with: Vec::new(),
                 },
                 workload: workload.clone(),

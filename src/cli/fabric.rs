@@ -161,11 +161,8 @@ fn cluster(source: Source<'_>, scenario: &Scenario, args: &KubernetesArgs) -> Re
     let permissions = args.permissions();
     let paths = source.paths(&scenario)?;
     let wanted = |path: &scenario::PathSpec| paths.contains(&path.name);
-    let pools = scenario
-        .paths
-        .iter()
-        .any(|path| wanted(path) && path.vxlan_mode.is_some());
-    let (clusters, facts) = runtime.block_on(read(&scenario, args.needs(pools)))?;
+    let wanted_paths = scenario.paths.iter().filter(|path| wanted(path));
+    let (clusters, facts) = runtime.block_on(read(&scenario, args.needs(wanted_paths)))?;
     let resolved = scenario::resolve(&scenario, &facts, &permissions, wanted)
         .map_err(|error| FabricError::Unable(error.to_string()))?;
     let plan = source.plan(&resolved)?;

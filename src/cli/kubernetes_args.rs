@@ -101,7 +101,7 @@ mod of_clusters {
     use super::KubernetesArgs;
     use crate::{
         fabric::kubernetes::Needs,
-        scenario::{Fabric, Permissions, Scenario},
+        scenario::{By, Fabric, PathSpec, Permissions, Scenario},
     };
 
     impl KubernetesArgs {
@@ -139,10 +139,13 @@ mod of_clusters {
             }
         }
 
-        /// What a run needs rights for; `pools` says whether its pods take their addresses from pools.
-        pub(in crate::cli) fn needs(&self, pools: bool) -> Needs {
+        /// What a run of these paths needs rights for.
+        pub(in crate::cli) fn needs<'a>(&self, paths: impl Iterator<Item = &'a PathSpec> + Clone) -> Needs {
             Needs {
-                pools,
+                // Its pods take their addresses from pools.
+                pools: paths.clone().any(|path| path.vxlan_mode.is_some()),
+                services: paths.clone().any(|path| !path.by.is_address()),
+                exports: paths.clone().any(|path| path.by == By::ExportedService),
                 own_pools: self.allow_ippools,
                 change_pools: !self.change_ippool.is_empty(),
             }

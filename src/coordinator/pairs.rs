@@ -2,11 +2,11 @@
 //! Each pair's traffic says when it flows; how far apart that was is recorded.
 
 use super::{
-    Link, Workers,
+    Workers,
     idle::Idle,
     trial::{
-        End, GRACE, TrialError, answer_job, as_throughput, carried, client_job, glance, limit, machines,
-        probe_job, server_job, stream_connections, token,
+        End, GRACE, TrialError, answer_job, as_throughput, carried, client_job, ends, glance, limit,
+        machines, probe_job, server_job, stream_connections, token,
     },
 };
 use crate::{
@@ -19,10 +19,7 @@ use crate::{
     units::Span,
     worker::protocol::JobResult,
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::collections::{BTreeSet, HashMap};
 use tokio::time::Instant;
 
 /// What is added to the ids of a pair's streams so that those of all pairs stay apart; no test has as many streams.
@@ -64,19 +61,10 @@ pub(super) async fn measure<F: Fabric>(
         .collect();
     workers.start_all(fabric, &places).await?;
     let workers = &*workers;
-    let end = |path: &Path, place: &'_ Place| -> Result<(IpAddr, &Link), TrialError> {
-        Ok((fabric.address(path, place)?, workers.running(place)?))
-    };
     let mut pairs = Vec::new();
     for path in case.path.pairs() {
-        let ends = [&path.from, &path.to]
-            .map(|place| end(path, place).map(|(address, link)| End { link, address, place }));
-        let [from, to] = ends;
-        pairs.push(Pair {
-            path,
-            from: from?,
-            to: to?,
-        });
+        let (from, to) = ends(fabric, workers, path)?;
+        pairs.push(Pair { path, from, to });
     }
     let idle = Idle::watch(fabric, workers, &watched).await?;
     let before = glance(workers, &watched).await?;

@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{
     evidence::{ConnectionSeen, Observation},
-    fabric::{Fabric, FabricError},
+    fabric::{Fabric, FabricError, Target},
     measure::{
         Direction, LatencyResult, MachineCpu, SearchStep, StreamResult, ThroughputResult, process_seconds,
     },
     run::{HopCpu, Trial},
-    scenario::{Case, HighestRate, Latency, Place, Plan, Throughput, WorkloadKind},
+    scenario::{Case, HighestRate, Latency, Path, Place, Plan, Throughput, WorkloadKind},
     units::{BitRate, Percent, Span},
     worker::protocol::{Job, JobResult, Snapshot},
 };
@@ -68,8 +68,42 @@ pub(super) enum TrialError {
 /// One end of a trial.
 pub(super) struct End<'a> {
     pub(super) link: &'a Link,
+    /// Its own address.
     pub(super) address: IpAddr,
+    /// Where the other end finds it.
+    reached: IpAddr,
+    /// Where it listens for throughput and for latency; 0: anywhere.
+    ports: (u16, u16),
     pub(super) place: &'a Place,
+}
+
+/// Both ends of a path, the sender's first. Their workers must run.
+pub(super) fn ends<'a, F: Fabric>(
+    fabric: &F,
+    workers: &'a Workers,
+    path: &'a Path,
+) -> Result<(End<'a>, End<'a>), TrialError> {
+    let end = |place: &'a Place| -> Result<End<'a>, TrialError> {
+        let address = fabric.address(path, place)?;
+        Ok(End {
+            link: workers.running(place)?,
+            address,
+            reached: address,
+            ports: (0, 0),
+            place,
+        })
+    };
+    let (from, mut to) = (end(&path.from)?, end(&path.to)?);
+    if let Some(service) = fabric.service(path)? {
+        to.ports = service.ports;
+        to.reached = match service.target {
+            Target::Address(address) => address,
+            Target::Name(name) => workers
+                .address_of(&name)
+                .ok_or_else(|| TrialError::Unreachable(format!("{name} has no address")))?,
+        };
+    }
+    Ok((from, to))
 }
 
 /// Measures a case into `trial`.
@@ -90,16 +124,8 @@ pub(super) async fn measure<F: Fabric>(
     {
         workers.start(fabric, place).await?;
     }
-    let from = End {
-        link: workers.running(&case.path.from)?,
-        address: fabric.address(&case.path, &case.path.from)?,
-        place: &case.path.from,
-    };
-    let to = End {
-        link: workers.running(&case.path.to)?,
-        address: fabric.address(&case.path, &case.path.to)?,
-        place: &case.path.to,
-    };
+    let workers = &*workers;
+    let (from, to) = ends(fabric, workers, &case.path)?;
     let idle = Idle::watch(fabric, workers, &watched).await?;
     let before = glance(workers, &watched).await?;
     // No use to wait for answers that can't come.
@@ -275,6 +301,7 @@ pub(super) fn machines(
 pub(super) fn server_job(server: &End<'_>, name: &str) -> Job {
     Job::ServeThroughput {
         address: server.address,
+        port: server.ports.0,
         name: name.to_owned(),
         sample_interval: SAMPLE_INTERVAL,
     }
@@ -290,7 +317,7 @@ pub(super) fn client_job(
 ) -> Job {
     Job::RunThroughput {
         bind: client.address,
-        address: server.address,
+        address: server.reached,
         port,
         name: name.to_owned(),
         test: test.clone(),
@@ -392,6 +419,7 @@ fn bits_per_second(result: &ThroughputResult, bytes: impl Fn(&StreamResult) -> u
 pub(super) fn answer_job(answerer: &End<'_>, token: &str) -> Job {
     Job::ServeLatency {
         address: answerer.address,
+        port: answerer.ports.1,
         token: token.to_owned(),
     }
 }
@@ -406,7 +434,7 @@ pub(super) fn probe_job(
 ) -> Job {
     Job::RunLatency {
         bind: prober.address,
-        address: answerer.address,
+        address: answerer.reached,
         port,
         token: token.to_owned(),
         kind: probe.kind,

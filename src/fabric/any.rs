@@ -50,6 +50,10 @@ impl Fabric for AnyFabric {
         each!(self, fabric => fabric.address(path, place))
     }
 
+    fn service(&self, path: &Path) -> Result<Option<super::Service>, FabricError> {
+        each!(self, fabric => fabric.service(path))
+    }
+
     fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
         each!(self, fabric => fabric.observe(path))
     }

@@ -13,6 +13,7 @@ mod pods;
 mod pools;
 mod read;
 mod rights;
+mod services;
 mod sweep;
 mod wait;
 

@@ -160,6 +160,7 @@ pub(super) fn cases(scenario: &Scenario) -> Vec<Case> {
                     same_subnet: true,
                     crossing: None,
                     user_space: None,
+                    by: crate::scenario::By::Address,
                     together_with: Vec::new(),
                 },
                 workload: workload.clone(),

@@ -1,6 +1,6 @@
 //! Cases: what a plan is made of.
 
-use super::{Crossing, Encapsulation, Place, Throughput, VxlanMode, Workload};
+use super::{By, Crossing, Encapsulation, Place, Throughput, VxlanMode, Workload};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ pub struct Path {
     pub same_node: bool,
     /// Whether both ends' nodes are in one subnet.
     pub same_subnet: bool,
+    /// How its beginning reaches its end.
+    #[serde(default, skip_serializing_if = "By::is_address")]
+    pub by: By,
     /// Its way, where it leads from one cluster to another by Submariner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crossing: Option<Crossing>,

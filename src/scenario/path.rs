@@ -109,6 +109,27 @@ impl fmt::Display for Encapsulation {
     }
 }
 
+/// How a path's `from` reaches its `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// By the address of the place itself.
+    #[default]
+    Address,
+    /// By the ClusterIP of a Service, which kube-proxy, or what stands for it, rewrites to the pod's address.
+    ClusterIp,
+    /// By the name of a Service that is exported to other clusters: `<name>.<namespace>.svc.clusterset.local`
+    /// (KEP-1645; Submariner's Lighthouse answers for it).
+    ExportedService,
+}
+
+impl By {
+    /// Whether no Service is between.
+    pub const fn is_address(&self) -> bool {
+        matches!(self, Self::Address)
+    }
+}
+
 /// A pair of places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -136,6 +157,9 @@ pub struct PathSpec {
     /// What packets of this path are wrapped in, where the fabric does not know: between hosts. Plain if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encapsulation: Option<Encapsulation>,
+    /// How `from` reaches `to`, where that is a pod of Kubernetes; by its own address if left out.
+    #[serde(default, skip_serializing_if = "By::is_address")]
+    pub by: By,
     /// Further pairs of places that are loaded at the same time as `from` and `to`, each with a workload of its own: they
     /// begin together, and results are of each pair and of all. A place may be in several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

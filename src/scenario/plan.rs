@@ -283,6 +283,7 @@ fn path(scenario: &Scenario, spec: &PathSpec) -> Option<Path> {
         expected: expected(scenario, spec),
         same_node: from == to,
         same_subnet: (from.cluster, from.subnet) == (to.cluster, to.subnet),
+        by: spec.by,
         crossing: crossing(scenario, spec),
         user_space: None,
         together_with: spec

@@ -18,7 +18,11 @@ use crate::{
         tcp_crr, tcp_rr, udp_rr,
     },
 };
-use std::{error::Error, net::SocketAddr, time::Duration};
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    time::Duration,
+};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,9 +34,9 @@ fn text(error: impl Error) -> String {
 /// Runs a job to its end.
 pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
     match job {
-        Job::ServeLatency { address, token } => {
+        Job::ServeLatency { address, port, token } => {
             let token = token.parse().map_err(text)?;
-            let server = LatencyServer::bind(SocketAddr::new(address, 0), token).map_err(text)?;
+            let server = LatencyServer::bind(SocketAddr::new(address, port), token).map_err(text)?;
             outbox.listening(id, server.port())?;
             let served = server.serve(stop).map_err(text)?;
             if served.strangers > 0 {
@@ -85,9 +89,17 @@ pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
         }
         Job::ServeThroughput {
             address,
+            port,
             name,
             sample_interval,
-        } => throughput::serve(id, address, &name, sample_interval, stop, outbox),
+        } => throughput::serve(
+            id,
+            SocketAddr::new(address, port),
+            &name,
+            sample_interval,
+            stop,
+            outbox,
+        ),
         Job::RunThroughput {
             bind,
             address,
@@ -104,6 +116,7 @@ pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
             };
             throughput::run(id, &target, &test, congestion, sample_interval, stop, outbox)
         }
+        Job::Resolve { name } => resolve(&name).map(JobResult::Address),
         Job::Observe { request } => observe(&request).map(JobResult::Observation),
         Job::ProbeCongestion { wanted } => Ok(JobResult::Congestion(usable(wanted))),
         Job::Inspect => inspect::inspect()
@@ -124,6 +137,17 @@ pub(super) fn run(id: u64, job: Job, stop: &Stop, outbox: &Outbox) -> Answer {
         }
         Job::Knock { targets } => Ok(JobResult::Knocked(knock(&targets))),
     }
+}
+
+/// The first address of IPv4 that a name has. Whoever asked waits no longer than its own limit; resolvers mostly give
+/// up after ten seconds.
+fn resolve(name: &str) -> Result<IpAddr, String> {
+    let found = (name, 0).to_socket_addrs();
+    let mut found = found.map_err(|error| format!("{name} has no address here: {error}"))?;
+    found
+        .find(SocketAddr::is_ipv4)
+        .map(|address| address.ip())
+        .ok_or_else(|| format!("{name} has no address of IPv4"))
 }
 
 /// Probes that run at once: more would be in each other's way.

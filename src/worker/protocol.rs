@@ -60,6 +60,8 @@ pub enum Job {
     ServeThroughput {
         /// The address to listen on.
         address: IpAddr,
+        /// The port; 0: one that the kernel picks.
+        port: u16,
         /// The test's name (its iperf3 cookie): others are refused.
         name: String,
         /// How often to sample.
@@ -86,6 +88,8 @@ pub enum Job {
     ServeLatency {
         /// The address to listen on.
         address: IpAddr,
+        /// The port; 0: one that the kernel picks.
+        port: u16,
         /// What a client must know, so that strangers are told from it.
         token: String,
     },
@@ -113,6 +117,11 @@ pub enum Job {
         response: Bytes,
         /// The congestion control to use.
         congestion: Option<String>,
+    },
+    /// Asks this place's resolver for a name: answers `done` with its first address of IPv4.
+    Resolve {
+        /// The name.
+        name: String,
     },
     /// Looks at devices, routes and the CPU of this place: answers `done` with what it saw.
     Observe {
@@ -204,6 +213,8 @@ pub enum JobResult {
     Throughput(ThroughputResult),
     /// Of a latency test.
     Latency(LatencyResult),
+    /// A name's address.
+    Address(IpAddr),
     /// What was seen.
     Observation(Snapshot),
     /// The algorithms that can be used.

@@ -29,7 +29,7 @@ fn cookie(text: &str) -> Cookie {
 /// Serves the one test of that name; all others are refused and don't disturb it.
 pub(super) fn serve(
     id: u64,
-    address: IpAddr,
+    address: SocketAddr,
     name: &str,
     sample_interval: Span,
     stop: &Stop,
@@ -41,7 +41,7 @@ pub(super) fn serve(
         sample_interval: sample_interval.get(),
         ..ServerOptions::default()
     };
-    let server = Server::bind(SocketAddr::new(address, 0), options).map_err(|error| chain(&error))?;
+    let server = Server::bind(address, options).map_err(|error| chain(&error))?;
     outbox.listening(id, server.local_addr().port())?;
     let mut report = None;
     let mut on_event = |event| match event {

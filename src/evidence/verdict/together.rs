@@ -80,6 +80,7 @@ mod tests {
                 same_subnet: true,
                 crossing: None,
                 user_space: None,
+                by: crate::scenario::By::Address,
                 together_with: Vec::new(),
             })
             .collect();

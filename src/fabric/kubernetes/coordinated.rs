@@ -3,13 +3,13 @@
 use super::{
     api::Cluster,
     objects::{CONTAINER, PROGRAM, PodPlan, RunMark, pod, pod_name, pool, pool_name},
-    pods, pools, read,
+    pods, pools, read, services,
 };
 use crate::{
     evidence::{DeviceRole, ObservationRequest, RouteQuery},
-    fabric::{Fabric, FabricError, Transport},
+    fabric::{Fabric, FabricError, Service, Target, Transport},
     scenario::{
-        CalicoApi, Case, ClusterFacts, Encapsulation, Kubernetes, Path, Place, Resolved, ResolvedNode,
+        By, CalicoApi, Case, ClusterFacts, Encapsulation, Kubernetes, Path, Place, Resolved, ResolvedNode,
         ResolvedPool, VxlanMode,
     },
 };
@@ -44,6 +44,7 @@ pub struct KubernetesFabric {
     change: BTreeMap<String, VxlanMode>,
     pods: Vec<PodPlan>,
     addresses: HashMap<Place, IpAddr>,
+    services: HashMap<Place, IpAddr>,
     tunnels: HashMap<(String, String), Ipv4Addr>,
     description: BTreeMap<String, String>,
     made: bool,
@@ -79,6 +80,7 @@ impl KubernetesFabric {
             change,
             pods: Vec::new(),
             addresses: HashMap::new(),
+            services: HashMap::new(),
             tunnels: HashMap::new(),
             made: false,
         };
@@ -92,19 +94,22 @@ impl KubernetesFabric {
     }
 
     fn plan_pods(&self, cases: &[Case]) -> Result<Vec<PodPlan>, FabricError> {
-        let mut places: BTreeSet<Place> = BTreeSet::new();
+        let mut places: BTreeMap<Place, BTreeSet<By>> = BTreeMap::new();
         for path in cases.iter().map(|case| &case.path) {
             for place in path.places() {
-                places.insert(place.clone());
+                places.entry(place.clone()).or_default();
                 if self.spec.probe {
-                    places.insert(Place::Node(place.node().to_owned()));
+                    places.entry(Place::Node(place.node().to_owned())).or_default();
                 }
+            }
+            if !path.by.is_address() {
+                places.entry(path.to.clone()).or_default().insert(path.by);
             }
         }
         places
             .into_iter()
             .enumerate()
-            .map(|(index, place)| {
+            .map(|(index, (place, served_by))| {
                 let node = self.node(place.node())?;
                 let pool = match &place {
                     Place::Node(_) => None,
@@ -119,6 +124,7 @@ impl KubernetesFabric {
                     namespace: cluster.namespace.clone(),
                     node: node.node.clone(),
                     pool,
+                    served_by,
                     place,
                 })
             })
@@ -161,6 +167,11 @@ impl KubernetesFabric {
         let mut objects: Vec<Value> = pools
             .map(|one| Ok(pool(one, &self.run, self.calico(&one.cluster)?)))
             .collect::<Result<_, FabricError>>()?;
+        objects.extend(
+            self.pods
+                .iter()
+                .flat_map(|plan| services::objects(plan, &self.run)),
+        );
         objects.extend(self.pods.iter().map(|plan| pod(plan, &self.run, &self.spec)));
         Ok(objects)
     }
@@ -187,6 +198,13 @@ impl KubernetesFabric {
                 pools::change(cluster, calico, name, *mode, &self.run).await?;
                 routes_move = true;
             }
+        }
+        for plan in self.pods.iter().filter(|plan| !plan.served_by.is_empty()) {
+            let cluster = self.cluster(&plan.cluster)?;
+            let address = services::make(cluster, plan, &self.run).await?;
+            self.services.insert(plan.place.clone(), address);
+            self.description
+                .insert(format!("service of {}", plan.place), address.to_string());
         }
         let within = self.spec.start_within.get();
         let made = try_join_all(self.clusters.iter().map(|cluster| async {
@@ -371,6 +389,24 @@ impl Fabric for KubernetesFabric {
             .ok_or_else(|| FabricError::Failed(format!("the pod of {place} has no address")))
     }
 
+    fn service(&self, path: &Path) -> Result<Option<Service>, FabricError> {
+        let target = match path.by {
+            By::Address => return Ok(None),
+            By::ClusterIp => {
+                let address = self.services.get(&path.to).copied();
+                Target::Address(
+                    address
+                        .ok_or_else(|| FabricError::Failed(format!("there is no Service for {}", path.to)))?,
+                )
+            }
+            By::ExportedService => Target::Name(services::exported_name(self.pod(&path.to)?)),
+        };
+        Ok(Some(Service {
+            target,
+            ports: (services::THROUGHPUT_PORT, services::LATENCY_PORT),
+        }))
+    }
+
     fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError> {
         let mut seen: Vec<_> = self.question(path, &path.from, &path.to)?.into_iter().collect();
         if path.from.node() != path.to.node() {
@@ -414,6 +450,12 @@ impl Fabric for KubernetesFabric {
     async fn finish(&mut self) -> Result<(), FabricError> {
         let mut failed = Vec::new();
         for cluster in &self.clusters {
+            let served = |plan: &&PodPlan| plan.cluster == cluster.name && !plan.served_by.is_empty();
+            if self.pods.iter().any(|plan| served(&plan))
+                && let Err(error) = services::remove_all(cluster, &self.run.id).await
+            {
+                failed.push(error.to_string());
+            }
             if let Err(error) = pods::remove_all(cluster, &self.run.id).await {
                 failed.push(error.to_string());
             }

@@ -1,8 +1,8 @@
 //! The objects that a run makes in a cluster, as the API takes them. Pure: what is made is what `--dry-run` prints.
 
-use crate::scenario::{CalicoApi, Kubernetes, Place, ResolvedPool, TaintEffect, Toleration};
+use crate::scenario::{By, CalicoApi, Kubernetes, Place, ResolvedPool, TaintEffect, Toleration};
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// On every object: that it is encapbench's.
 pub(super) const NAME_LABEL: &str = "app.kubernetes.io/name";
@@ -14,6 +14,8 @@ pub(super) const RUN_LABEL: &str = "encapbench.io/run";
 pub(super) const OWNER: &str = "encapbench.io/owner";
 /// On pods: the place, as the scenario names it.
 pub(super) const PLACE: &str = "encapbench.io/place";
+/// On a pod before which a Service stands: its own name.
+pub(super) const SERVED: &str = "encapbench.io/served";
 /// On an IPPool of others that a run has changed: the run.
 pub(super) const CHANGED_BY: &str = "encapbench.io/changed-by";
 /// On such a pool: its `vxlanMode` before, empty where it had none.
@@ -58,6 +60,8 @@ pub struct PodPlan {
     pub node: String,
     /// The IPPool that its address is from; `None`: the node's own network.
     pub pool: Option<String>,
+    /// How paths reach it by a Service; empty: none does.
+    pub served_by: BTreeSet<By>,
 }
 
 /// The default image: what `scripts/build-image` makes.
@@ -79,7 +83,7 @@ pub fn pod_name(run: &str, index: usize, place: &Place) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
-fn labels(run: &str) -> Value {
+pub(super) fn labels(run: &str) -> Value {
     json!({ NAME_LABEL: NAME, RUN_LABEL: run, "app.kubernetes.io/managed-by": NAME })
 }
 
@@ -139,6 +143,11 @@ pub fn pod(plan: &PodPlan, run: &RunMark, spec: &Kubernetes) -> Value {
             } ],
         },
     });
+    if !plan.served_by.is_empty()
+        && let Some(labels) = pod.pointer_mut("/metadata/labels").and_then(Value::as_object_mut)
+    {
+        labels.insert(SERVED.to_owned(), json!(plan.name));
+    }
     let Some(inner) = pod.get_mut("spec").and_then(Value::as_object_mut) else {
         return pod;
     };

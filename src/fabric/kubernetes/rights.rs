@@ -42,6 +42,10 @@ pub struct Needs {
     pub own_pools: bool,
     /// Change IPPools of others for a time.
     pub change_pools: bool,
+    /// Make Services of its own.
+    pub services: bool,
+    /// Export them to other clusters.
+    pub exports: bool,
 }
 
 impl Needs {
@@ -50,6 +54,8 @@ impl Needs {
         pools: true,
         own_pools: true,
         change_pools: true,
+        services: true,
+        exports: true,
     };
 }
 
@@ -89,6 +95,23 @@ pub fn needed(needs: Needs, api: CalicoApi) -> Vec<Right> {
     }
     if needs.change_pools {
         add(group, "ippools", false, &["get", "patch"]);
+    }
+    if needs.services {
+        add(
+            "",
+            "services",
+            true,
+            &["create", "delete", "get", "list", "patch"],
+        );
+    }
+    if needs.exports {
+        let group = super::services::EXPORT_GROUP;
+        add(
+            group,
+            "serviceexports",
+            true,
+            &["create", "delete", "get", "patch"],
+        );
     }
     rights.sort();
     rights.dedup();

@@ -3,10 +3,13 @@
 use super::{
     api::{ApiError, Cluster},
     objects::{CHANGED_BY, NAME, NAME_LABEL, OWNER, RUN_LABEL},
-    pods, pools, read,
+    pods, pools, read, services,
 };
 use crate::{fabric::FabricError, scenario::CalicoApi};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{Pod, Service},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Api, api::ListParams};
 use std::{collections::BTreeMap, fmt};
 
@@ -21,6 +24,13 @@ pub enum LeftObject {
         name: String,
         /// Whether it has ended.
         over: bool,
+    },
+    /// A Service, with its export where it has one.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
     },
     /// An IPPool of encapbench's own.
     Pool {
@@ -46,6 +56,7 @@ impl fmt::Display for LeftObject {
                 name,
                 over,
             } => write!(f, "pod {namespace}/{name}{}", if *over { " (ended)" } else { "" }),
+            Self::Service { namespace, name } => write!(f, "service {namespace}/{name}"),
             Self::Pool { name, .. } => write!(f, "ippool {name}"),
             Self::ChangedPool { name, .. } => write!(f, "ippool {name} (changed, to be put back)"),
         }
@@ -68,7 +79,7 @@ impl Left {
     pub fn all_over(&self) -> bool {
         let mut pods = self.objects.iter().filter_map(|object| match object {
             LeftObject::Pod { over, .. } => Some(*over),
-            LeftObject::Pool { .. } | LeftObject::ChangedPool { .. } => None,
+            LeftObject::Service { .. } | LeftObject::Pool { .. } | LeftObject::ChangedPool { .. } => None,
         });
         pods.next().is_some_and(|first| first && pods.all(|over| over))
     }
@@ -129,6 +140,19 @@ pub async fn left(cluster: &Cluster) -> Result<(Vec<Left>, Vec<String>), ApiErro
         };
         add(run, &pod.metadata, object);
     }
+    for service in &services_of(cluster, &ours).await? {
+        let labels = service.metadata.labels.as_ref();
+        if let (Some(run), Some(name)) = (
+            labels.and_then(|labels| labels.get(RUN_LABEL)),
+            &service.metadata.name,
+        ) {
+            let object = LeftObject::Service {
+                namespace: service.metadata.namespace.clone().unwrap_or_default(),
+                name: name.clone(),
+            };
+            add(run, &service.metadata, object);
+        }
+    }
     match calico(cluster).await {
         Err(error) => unseen.push(error.to_string()),
         Ok(None) => {}
@@ -157,6 +181,19 @@ pub async fn left(cluster: &Cluster) -> Result<(Vec<Left>, Vec<String>), ApiErro
         }
     }
     Ok((runs.into_values().collect(), unseen))
+}
+
+/// Services of all namespaces, or of the cluster's own; none for who may list none: such a user has made none.
+async fn services_of(cluster: &Cluster, ours: &ListParams) -> Result<Vec<Service>, ApiError> {
+    let everywhere: Api<Service> = Api::all(cluster.client());
+    let own: Api<Service> = Api::namespaced(cluster.client(), &cluster.namespace);
+    for api in [everywhere, own] {
+        match cluster.ask("list services", || api.list(ours)).await {
+            Err(error) if error.is_forbidden() => {}
+            found => return Ok(found?.items),
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Which of Calico's groups is served and answers.
@@ -199,7 +236,7 @@ pub async fn sweep(cluster: &Cluster, left: &Left) -> Result<(), FabricError> {
         .iter()
         .filter_map(|object| match object {
             LeftObject::Pod { namespace, name, .. } => Some((namespace.clone(), name.clone())),
-            LeftObject::Pool { .. } | LeftObject::ChangedPool { .. } => None,
+            LeftObject::Service { .. } | LeftObject::Pool { .. } | LeftObject::ChangedPool { .. } => None,
         })
         .collect();
     if let Err(error) = pods::remove(cluster, &names).await {
@@ -208,6 +245,9 @@ pub async fn sweep(cluster: &Cluster, left: &Left) -> Result<(), FabricError> {
     for object in &left.objects {
         let done = match object {
             LeftObject::Pod { .. } => Ok(()),
+            LeftObject::Service { namespace, name } => services::remove(cluster, namespace, name)
+                .await
+                .map_err(FabricError::from),
             LeftObject::Pool { api, name } => pools::remove(cluster, *api, name, &left.run).await,
             LeftObject::ChangedPool { api, name } => pools::put_back(cluster, *api, name, &left.run).await,
         };

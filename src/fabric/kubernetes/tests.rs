@@ -729,6 +729,7 @@ async fn pods_are_given_what_the_scenario_asks_for() {
         name: "p".to_owned(),
         namespace: "n".to_owned(),
         node: "n1".to_owned(),
+        served_by: std::collections::BTreeSet::new(),
         pool: Some("big".to_owned()),
     };
     let made = pod(&plan, &mark(), &spec);

@@ -154,12 +154,15 @@ fn ends(
         if !super::hosts::path(scenario, hosts, spec, at, problems) {
             return;
         }
-    } else if spec.encapsulation.is_some() {
+    } else if spec.encapsulation.is_some() && !matches!(scenario.fabric, Fabric::Kubernetes(_)) {
         problems.say(
             &at("encapsulation"),
-            "`encapsulation` is said of paths between hosts; here the fabric knows it",
+            "`encapsulation` is said of paths between hosts or of clusters; a lab knows it",
             "leave it out".to_owned(),
         );
+    }
+    if !spec.by.is_address() {
+        by_service(scenario, spec, &at("by"), problems);
     }
     let pod = [&spec.from, &spec.to].into_iter().find(|place| place.is_pod());
     match (pod, spec.vxlan_mode) {
@@ -216,6 +219,36 @@ fn ends(
 }
 
 /// Nodes reach each other anyway; pods only by Submariner, which carries packets to pods, not to other clusters' nodes.
+/// What a path by a Service asks of the scenario.
+fn by_service(scenario: &Scenario, spec: &PathSpec, at: &[Step], problems: &mut Problems) {
+    let leave_out = || "leave `by` out: the end is then reached by its own address".to_owned();
+    let asks_back = |workload: &Workload| workload.latency.as_ref().is_some_and(|latency| latency.reverse);
+    if !matches!(scenario.fabric, Fabric::Kubernetes(_)) {
+        problems.say(at, "only Kubernetes has Services", leave_out());
+    } else if !spec.to.is_pod() {
+        problems.say(
+            at,
+            format!("`{}` is a node, and a Service leads to pods", spec.to),
+            leave_out(),
+        );
+    } else if !spec.together_with.is_empty() {
+        problems.say(
+            at,
+            "pairs that are loaded at once can't go by Services: these lead to one port of a pod each",
+            leave_out(),
+        );
+    } else if let Some(workload) = scenario.workloads.iter().find(|workload| asks_back(workload)) {
+        problems.say(
+            at,
+            format!(
+                "the probes of `{}` go from `{}`, which asks nothing of the Service: it stands before `{}` itself",
+                workload.name, spec.to, spec.to
+            ),
+            format!("take `reverse` away from `{}`, or leave `by` out", workload.name),
+        );
+    }
+}
+
 fn between_clusters(
     scenario: &Scenario,
     spec: &PathSpec,

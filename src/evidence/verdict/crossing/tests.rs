@@ -30,6 +30,7 @@ fn path(from: &str, to: &str, mode: VxlanMode) -> Path {
             return_arrival: arrival("east-1", from),
         }),
         user_space: None,
+        by: crate::scenario::By::Address,
         together_with: Vec::new(),
     }
 }
