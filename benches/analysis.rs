@@ -36,7 +36,7 @@ fn manifest() -> Manifest {
                     same_subnet: true,
                     crossing: None,
                     user_space: None,
-                    by: crate::scenario::By::Address,
+                    by: encapbench::scenario::By::Address,
                     together_with: Vec::new(),
                 },
                 workload: workload.clone(),

@@ -71,7 +71,7 @@ fn path(from: &str, to: &str, mode: Option<VxlanMode>) -> Path {
         same_subnet: true,
         crossing: None,
         user_space: None,
-        by: crate::scenario::By::Address,
+        by: encapbench::scenario::By::Address,
         together_with: Vec::new(),
     }
 }

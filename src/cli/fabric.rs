@@ -161,8 +161,8 @@ fn cluster(source: Source<'_>, scenario: &Scenario, args: &KubernetesArgs) -> Re
     let permissions = args.permissions();
     let paths = source.paths(&scenario)?;
     let wanted = |path: &scenario::PathSpec| paths.contains(&path.name);
-    let wanted_paths = scenario.paths.iter().filter(|path| wanted(path));
-    let (clusters, facts) = runtime.block_on(read(&scenario, args.needs(wanted_paths)))?;
+    let wanted_paths: Vec<&scenario::PathSpec> = scenario.paths.iter().filter(|path| wanted(path)).collect();
+    let (clusters, facts) = runtime.block_on(read(&scenario, args.needs(&wanted_paths)))?;
     let resolved = scenario::resolve(&scenario, &facts, &permissions, wanted)
         .map_err(|error| FabricError::Unable(error.to_string()))?;
     let plan = source.plan(&resolved)?;

@@ -140,12 +140,12 @@ mod of_clusters {
         }
 
         /// What a run of these paths needs rights for.
-        pub(in crate::cli) fn needs<'a>(&self, paths: impl Iterator<Item = &'a PathSpec> + Clone) -> Needs {
+        pub(in crate::cli) fn needs(&self, paths: &[&PathSpec]) -> Needs {
             Needs {
                 // Its pods take their addresses from pools.
-                pools: paths.clone().any(|path| path.vxlan_mode.is_some()),
-                services: paths.clone().any(|path| !path.by.is_address()),
-                exports: paths.clone().any(|path| path.by == By::ExportedService),
+                pools: paths.iter().any(|path| path.vxlan_mode.is_some()),
+                services: paths.iter().any(|path| !path.by.is_address()),
+                exports: paths.iter().any(|path| path.by == By::ExportedService),
                 own_pools: self.allow_ippools,
                 change_pools: !self.change_ippool.is_empty(),
             }
