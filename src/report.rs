@@ -45,6 +45,7 @@ use crate::{
     analysis::Summary,
     gate::GateReport,
     run::{Manifest, Trial},
+    scenario::Case,
 };
 use chart::Chart;
 use std::collections::HashMap;
@@ -64,6 +65,15 @@ pub struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
+    /// The cases by their slugs.
+    fn cases(&self) -> HashMap<&'a str, &'a Case> {
+        self.manifest
+            .cases
+            .iter()
+            .map(|case| (case.slug.as_str(), case))
+            .collect()
+    }
+
     /// The trials that count, by their case's slug, each case's in the order of the log.
     fn valid_by_case(&self) -> HashMap<&'a str, Vec<&'a Trial>> {
         let mut by_case: HashMap<&str, Vec<&Trial>> = HashMap::new();

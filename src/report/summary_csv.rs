@@ -1,8 +1,7 @@
 //! `summary.csv`, the file that people publish: one line a case and metric.
 
 use super::{Inputs, ReportError, digits, labels::cell};
-use crate::{analysis::Estimate, scenario::Case};
-use std::collections::HashMap;
+use crate::analysis::Estimate;
 
 /// The columns, in this order for ever: others read them.
 pub(super) const COLUMNS: [&str; 17] = [
@@ -26,12 +25,7 @@ pub(super) const COLUMNS: [&str; 17] = [
 ];
 
 pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
-    let cases: HashMap<&str, &Case> = inputs
-        .manifest
-        .cases
-        .iter()
-        .map(|case| (case.slug.as_str(), case))
-        .collect();
+    let cases = inputs.cases();
     table("summary.csv", |out| {
         out.write_record(COLUMNS)?;
         for row in &inputs.summary.rows {

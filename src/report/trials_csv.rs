@@ -6,7 +6,7 @@ use crate::{
     run::{Outcome, Trial},
     scenario::{Case, Metric},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A percentile with fewer samples than this expected beyond it says nothing and is left empty.
 const LEAST_BEYOND: f64 = 10.0;
@@ -58,12 +58,7 @@ const COLUMNS: [&str; 42] = [
 ];
 
 pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
-    let cases: BTreeMap<&str, &Case> = inputs
-        .manifest
-        .cases
-        .iter()
-        .map(|case| (case.slug.as_str(), case))
-        .collect();
+    let cases = inputs.cases();
     table("trials.csv", |out| {
         out.write_record(COLUMNS)?;
         for trial in inputs.trials {

@@ -56,6 +56,17 @@ impl Drawing {
         );
     }
 
+    /// A row's name, in at most two lines that end at `right` and are centred on `middle`.
+    pub(super) fn row_name(&mut self, name: &str, room: f64, right: f64, middle: f64) {
+        let size = self.text;
+        let lines = text::wrap_to(name, size, room, 2);
+        let first = middle + size * 0.35 - (lines.len() as f64 - 1.0) * size * 0.6;
+        for (number, line) in lines.iter().enumerate() {
+            let y = first + number as f64 * size * 1.2;
+            self.text(right, y, line, size, Ink::Text, Anchor::End);
+        }
+    }
+
     /// The axis along the left side, with about `count` ticks and lines across.
     pub(super) fn left_axis(&mut self, y: &Scale, plot: Plot, count: usize, title: &str) {
         let size = self.text;

@@ -89,18 +89,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, matrix: &Matrix, look: &Look) -> Option<
     let mut words = Vec::new();
     for (row, line) in lines.iter().enumerate() {
         let middle = top + pitch * (row as f64 + 0.5);
-        let label = text::wrap_to(&line.path, size, label_room, 2);
-        let first = middle + size * 0.35 - (label.len() as f64 - 1.0) * size * 0.6;
-        for (number, part) in label.iter().enumerate() {
-            drawing.text(
-                margin + label_room,
-                first + number as f64 * size * 1.2,
-                part,
-                size,
-                Ink::Text,
-                Anchor::End,
-            );
-        }
+        drawing.row_name(&line.path, label_room, margin + label_room, middle);
         let Some(figure) = &line.throughput else {
             let why = if line.left_out.is_empty() {
                 "no trial counts"

@@ -102,13 +102,8 @@ pub(super) fn draw(_: &Inputs<'_>, view: &View, look: &Look) -> Option<Drawing> 
         if first {
             series = if row == 0 { 0 } else { series + 1 };
             let both = rows.get(row + 1).is_some_and(|(next, ..)| next == path);
-            let lines = text::wrap_to(path, size, label_room, 2);
             let centre = if both { middle + pitch / 2.0 } else { middle };
-            let start = centre + size * 0.35 - (lines.len() as f64 - 1.0) * size * 0.6;
-            for (number, part) in lines.iter().enumerate() {
-                let y = start + number as f64 * size * 1.2;
-                drawing.text(margin + label_room, y, part, size, Ink::Text, Anchor::End);
-            }
+            drawing.row_name(path, label_room, margin + label_room, centre);
             if row > 0 {
                 let y = middle - pitch / 2.0;
                 drawing.line(vec![(margin, y), (right + size * 4.0, y)], 1.0, Ink::Grid);

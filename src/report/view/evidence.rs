@@ -112,12 +112,7 @@ fn joined<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
 }
 
 pub(super) fn by_path(inputs: &Inputs<'_>) -> Vec<PathEvidence> {
-    let cases: BTreeMap<&str, &Case> = inputs
-        .manifest
-        .cases
-        .iter()
-        .map(|case| (case.slug.as_str(), case))
-        .collect();
+    let cases = inputs.cases();
     let mut paths: BTreeMap<&str, Gathered> = BTreeMap::new();
     for trial in inputs.trials {
         let Some(case) = cases.get(trial.case.as_str()) else {
