@@ -13,7 +13,7 @@ mod finding;
 pub mod machine;
 mod show;
 
-pub use checks::diagnose;
+pub use checks::{diagnose, of_clusters};
 pub use examination::{Examination, KnockResult, ProbeResult};
 pub use examine::{ExamineError, examine};
 pub use finding::{Diagnosis, Finding, Severity, Step};

@@ -30,9 +30,10 @@ pub use fault::{BrokenRoute, BrokenTable, Fault};
 pub use gates::{Blocks, GateRule, Limit, Reference, RequiredEvidence};
 pub use hosts::{Host, Hosts, Ssh};
 pub use kubernetes::{
-    CalicoApi, CalicoFacts, ClusterContext, ClusterFacts, Kubernetes, NodeChoice, NodeFacts, Permissions,
-    PoolChoices, PoolFacts, Range, ResolveError, Resolved, ResolvedNode, ResolvedPool, Resources,
-    TaintEffect, Toleration, resolve,
+    CalicoApi, CalicoFacts, ClusterContext, ClusterFacts, ConnectionFacts, EndpointFacts, GatewayFacts,
+    JoinedCluster, Kubernetes, MOST_NODES, NodeChoice, NodeFacts, Permissions, PoolChoices, PoolFacts, Range,
+    ResolveError, Resolved, ResolvedNode, ResolvedPool, Resources, SubmarinerFacts, SubmarinerRole,
+    TaintEffect, Toleration, resolve, whole,
 };
 pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Overlay, Subnet};
 pub use metric::Metric;

@@ -1,7 +1,10 @@
 //! `encapbench doctor`: what is wrong with a lab or with this machine, why, and what to do.
 
+mod cluster;
+
 use super::{
     Exit, Failure, colour,
+    kubernetes_args::KubernetesArgs,
     publish::{DOCTOR, Published},
     run::log_to_stderr,
     width,
@@ -22,24 +25,26 @@ use std::{
 
 /// Says what is wrong, where, why it matters, what to do about it, and how to see that it helped.
 ///
-/// With a scenario it builds the scenario's lab, faults included, and examines that; with --attach it examines the lab
-/// of a running encapbench, whatever was done to it by hand meanwhile. Without either it examines this machine: can it
-/// run labs?
+/// With a scenario it builds the scenario's lab, faults included, and examines that, or looks into the nodes of the
+/// scenario's clusters; with --context it looks into a whole cluster. With --attach it examines the lab of a running
+/// encapbench, whatever was done to it by hand meanwhile. Without any of these it examines this machine: can it run labs?
 ///
 /// It looks into every node and pod (devices, routes of all tables, rules, neighbours, forwarding entries, packet
 /// filter, sysctls, offloads), probes the paths between them (UDP, TCP, packets of full size with DF, bulk data, the
-/// source address that arrives), and knocks at the UDP ports of the tunnels. It changes nothing.
+/// source address that arrives), and knocks at the UDP ports of the tunnels. In a cluster it also reads what Calico and
+/// Submariner say of themselves. It changes nothing; the pods that it looks through are removed when it ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   encapbench doctor                                   can this machine run labs?
   encapbench doctor scenarios/calico-vxlan.yaml       is the scenario's lab as it should be?
   encapbench doctor --attach results/2026-...         is the lab of a running encapbench?
+  encapbench doctor --context prod-a --net-admin      is this cluster?
   encapbench doctor SCENARIO --json | jq '.findings[] | {id, place, remedy}'
 
 Exit codes:
   0  nothing is wrong, or only warnings and notes      1  an error was found; with --strict also a warning
-  2  usage, or a bad file                              3  this machine can't build the lab")]
+  2  usage, or a bad file                              3  this machine or cluster can't do it")]
 pub(super) struct DoctorArgs {
     /// The scenario whose lab to build and examine
     #[arg(value_name = "SCENARIO", conflicts_with = "attach")]
@@ -56,14 +61,47 @@ pub(super) struct DoctorArgs {
     /// Warnings count as errors for the exit code
     #[arg(long)]
     strict: bool,
+    /// In a cluster: let the pods in the nodes' network run as root with NET_ADMIN and NET_RAW, so that they can read
+    /// the packet filter and hear what arrives at the tunnels' ports. Without it these checks are left out, with a note
+    #[arg(long)]
+    net_admin: bool,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
 }
 
 /// Examines and tells.
 pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     log_to_stderr();
-    let diagnosis = match (&args.attach, &args.scenario) {
+    let scenario = args.scenario.as_deref().map(read).transpose()?;
+    let of_cluster = matches!(
+        &scenario,
+        Some(Scenario {
+            fabric: scenario::Fabric::Kubernetes(_),
+            ..
+        })
+    ) || scenario.is_none() && args.attach.is_none() && args.kubernetes.names_a_cluster();
+    if !of_cluster {
+        args.kubernetes.refuse("no cluster")?;
+    }
+    let diagnosis = match (&args.attach, &scenario) {
+        _ if of_cluster => {
+            let wanted = cluster::Wanted {
+                scenario: scenario.as_ref(),
+                args: &args.kubernetes,
+                net_admin: args.net_admin,
+            };
+            match cluster::examine(&wanted)? {
+                cluster::Seen::Case(case) => diagnose(&case, args.save.as_deref())?,
+                cluster::Seen::Lacking(diagnosis) => diagnosis,
+                cluster::Seen::Objects(text) => {
+                    out.write_all(text.as_bytes())?;
+                    return Ok(Exit::Success);
+                }
+                cluster::Seen::Interrupted => return Ok(Exit::Interrupted),
+            }
+        }
         (Some(run), _) => diagnose(&attached(run)?, args.save.as_deref())?,
-        (None, Some(file)) => diagnose(&built(file)?, args.save.as_deref())?,
+        (None, Some(scenario)) => diagnose(&built(scenario)?, args.save.as_deref())?,
         (None, None) => this_machine(),
     };
     if args.json {
@@ -181,17 +219,16 @@ fn examine<F: Fabric>(fabric: &mut F) -> Result<Examination, Failure> {
 }
 
 #[cfg(feature = "lab")]
-fn built(file: &Path) -> Result<Examination, Failure> {
+fn built(scenario: &Scenario) -> Result<Examination, Failure> {
     use crate::fabric::lab::{LabFabric, enter_user_namespace, lab_of, places_of_paths, pods_everywhere};
-    let scenario = read(file)?;
-    let lab = lab_of(&scenario).ok_or_else(|| {
+    let lab = lab_of(scenario).ok_or_else(|| {
         Failure::Usage(format!(
-            "the scenario {} has no lab, and this examines labs",
+            "the scenario {} has neither a lab nor clusters, and this examines those",
             scenario.name
         ))
     })?;
     enter_user_namespace().map_err(|error| FabricError::Unable(chain(&error)))?;
-    let mut places = places_of_paths(&scenario);
+    let mut places = places_of_paths(scenario);
     places.extend(pods_everywhere(lab));
     examine(&mut LabFabric::with_places(&scenario.name, lab, places)?)
 }
@@ -204,8 +241,7 @@ fn attached(run: &str) -> Result<Examination, Failure> {
 }
 
 #[cfg(not(feature = "lab"))]
-fn built(file: &Path) -> Result<Examination, Failure> {
-    read(file)?;
+fn built(_: &Scenario) -> Result<Examination, Failure> {
     attached("")
 }
 

@@ -56,6 +56,11 @@ pub(super) struct KubernetesArgs {
 }
 
 impl KubernetesArgs {
+    /// Whether a cluster is named.
+    pub(super) const fn names_a_cluster(&self) -> bool {
+        self.context.is_some()
+    }
+
     /// Refuses what a fabric that is no cluster can't heed.
     ///
     /// # Errors
@@ -126,6 +131,17 @@ mod of_clusters {
             scenario
         }
 
+        /// A cluster with nothing chosen.
+        pub(in crate::cli) fn whole(&self) -> crate::scenario::Kubernetes {
+            let mut spec = crate::scenario::Kubernetes::of_contexts(&[crate::scenario::ClusterContext {
+                name: crate::scenario::Kubernetes::ONLY.to_owned(),
+                context: self.context.clone(),
+                namespace: self.namespace.clone(),
+            }]);
+            spec.image.clone_from(&self.image);
+            spec
+        }
+
         /// What the user allows.
         pub(in crate::cli) fn permissions(&self) -> Permissions {
             Permissions {
@@ -148,6 +164,8 @@ mod of_clusters {
                 exports: paths.iter().any(|path| path.by == By::ExportedService),
                 own_pools: self.allow_ippools,
                 change_pools: !self.change_ippool.is_empty(),
+                // Where they may not be read, the environment says so, and the run goes on.
+                submariner: false,
             }
         }
     }

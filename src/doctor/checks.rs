@@ -1,5 +1,6 @@
 //! The checks, one family a file. To add one: its file here, one line in [`diagnose`].
 
+mod cluster;
 mod encapsulation;
 mod forwarding;
 mod links;
@@ -13,6 +14,8 @@ mod rp_filter;
 mod source;
 mod submariner;
 mod vxlan;
+
+pub use cluster::of_clusters;
 
 use super::examination::Examination;
 use super::finding::{Diagnosis, Finding, Severity};
@@ -35,6 +38,7 @@ pub fn diagnose(case: &Examination) -> Diagnosis {
     ] {
         check(case, &mut findings);
     }
+    findings.extend(case.told.iter().cloned());
     // What remains unexplained, so it comes last.
     reachability::check(case, &mut findings);
     notes(case, &mut findings);

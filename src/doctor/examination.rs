@@ -1,5 +1,6 @@
 //! All that the doctor saw.
 
+use super::finding::Finding;
 use crate::evidence::{ClusterSetup, Inspection, LinkSeen, NodeSetup, ProbeSeen, Setup};
 use crate::scenario::Place;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub struct Examination {
     pub probes: Vec<ProbeResult>,
     /// Knocks.
     pub knocks: Vec<KnockResult>,
+    /// What is wrong with what a cluster's API says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<Finding>,
     /// What could not be looked at, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,

@@ -54,15 +54,21 @@ impl Setup {
 
     /// What other clusters' pods have as addresses, as seen from `cluster`, where Submariner joins them.
     pub fn remote_cidrs(&self, cluster: &ClusterSetup) -> Vec<Cidr4> {
-        if cluster.submariner.is_none() {
+        let Some(own) = &cluster.submariner else {
             return Vec::new();
-        }
-        self.clusters
+        };
+        let others = self
+            .clusters
             .iter()
             .filter(|other| other.name != cluster.name && other.submariner.is_some())
-            .flat_map(|other| &other.cidrs)
-            .copied()
-            .collect()
+            .flat_map(|other| &other.cidrs);
+        let mut all: Vec<Cidr4> = Vec::new();
+        for cidr in others.chain(&own.remote) {
+            if !all.contains(cidr) {
+                all.push(*cidr);
+            }
+        }
+        all
     }
 }
 
@@ -153,4 +159,7 @@ pub struct SubmarinerSetup {
     /// The cable's device, where it is VXLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cable_tunnel: Option<TunnelSetup>,
+    /// Ranges of other clusters that the cluster itself tells of, whether those are looked into or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote: Vec<Cidr4>,
 }

@@ -14,6 +14,8 @@ mod pools;
 mod read;
 mod rights;
 mod services;
+mod setup;
+mod submariner;
 mod sweep;
 mod wait;
 
@@ -21,7 +23,7 @@ pub use api::{ApiError, Cluster, Patience};
 pub use coordinated::KubernetesFabric;
 pub use objects::{PodPlan, RunMark, default_image, pod, pod_name, pool};
 pub use read::read;
-pub use rights::{Needs, Right, Subject, explain, missing, needed, rbac};
+pub use rights::{Needs, Right, Subject, each_missing, explain, grant, missing, needed, rbac};
 pub use sweep::{Left, LeftObject, left, sweep};
 pub use wait::{PodState, state};
 
@@ -58,3 +60,5 @@ pub fn yaml(objects: &[serde_json::Value]) -> Result<String, FabricError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;

@@ -6,8 +6,11 @@
 mod facts;
 mod resolve;
 
-pub use facts::{CalicoApi, CalicoFacts, ClusterFacts, NodeFacts, PoolFacts, Range};
-pub use resolve::{Permissions, ResolveError, resolve};
+pub use facts::{
+    CalicoApi, CalicoFacts, ClusterFacts, ConnectionFacts, EndpointFacts, GatewayFacts, JoinedCluster,
+    NodeFacts, PoolFacts, Range, SubmarinerFacts,
+};
+pub use resolve::{MOST_NODES, Permissions, ResolveError, resolve, whole};
 
 use super::VxlanMode;
 use crate::units::{Cidr4, Span};
@@ -65,6 +68,29 @@ const fn start_within() -> Span {
 impl Kubernetes {
     /// The name of the one cluster where `clusters` is left out.
     pub const ONLY: &'static str = "cluster";
+
+    /// One cluster, or several, with nothing chosen: what a look at all of it begins with.
+    pub fn of_contexts(contexts: &[ClusterContext]) -> Self {
+        let one = contexts.first().filter(|_| contexts.len() == 1);
+        Self {
+            context: one.and_then(|one| one.context.clone()),
+            namespace: one.and_then(|one| one.namespace.clone()),
+            clusters: if one.is_some() {
+                Vec::new()
+            } else {
+                contexts.to_vec()
+            },
+            nodes: Vec::new(),
+            image: None,
+            probe: true,
+            pools: PoolChoices::default(),
+            resources: Resources::default(),
+            tolerations: Vec::new(),
+            priority_class: None,
+            start_within: start_within(),
+            resolved: None,
+        }
+    }
 
     /// All clusters, the one of `context` and `namespace` among them.
     pub fn clusters(&self) -> Vec<ClusterContext> {
@@ -139,12 +165,25 @@ pub struct NodeChoice {
     /// The role (`node-role.kubernetes.io/<role>`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// What it is to Submariner: the cluster's active gateway, or any other node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submariner: Option<SubmarinerRole>,
     /// In the subnet of another choice, which stands before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_subnet_as: Option<String>,
     /// In another subnet than another choice, which stands before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_subnet_than: Option<String>,
+}
+
+/// What a node is to Submariner, as its Gateway objects say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubmarinerRole {
+    /// The cluster's active gateway.
+    Gateway,
+    /// Any other node, gateways that stand by among them.
+    NonGateway,
 }
 
 /// Which address pools stand for which `vxlan-mode`.

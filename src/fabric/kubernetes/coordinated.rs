@@ -3,10 +3,10 @@
 use super::{
     api::Cluster,
     objects::{CONTAINER, PROGRAM, PodPlan, RunMark, pod, pod_name, pool, pool_name},
-    pods, pools, read, services,
+    pods, pools, read, services, setup, submariner,
 };
 use crate::{
-    evidence::{DeviceRole, ObservationRequest, RouteQuery},
+    evidence::{DeviceRole, ObservationRequest, RouteQuery, Setup},
     fabric::{Fabric, FabricError, Service, Target, Transport},
     scenario::{
         By, CalicoApi, Case, ClusterFacts, Encapsulation, Kubernetes, Path, Place, Resolved, ResolvedNode,
@@ -25,7 +25,7 @@ use std::{
 use tokio::io::AsyncRead;
 
 /// Calico's tunnel device, on every node.
-const TUNNEL: &str = "vxlan.calico";
+pub(super) const TUNNEL: &str = "vxlan.calico";
 /// How long a worker that was told to quit has before its connection is cut.
 const PARTING: Duration = Duration::from_millis(300);
 /// What the streams of a worker may hold back, in bytes.
@@ -47,6 +47,7 @@ pub struct KubernetesFabric {
     services: HashMap<Place, IpAddr>,
     tunnels: HashMap<(String, String), Ipv4Addr>,
     description: BTreeMap<String, String>,
+    facts: Vec<ClusterFacts>,
     made: bool,
 }
 
@@ -82,9 +83,32 @@ impl KubernetesFabric {
             addresses: HashMap::new(),
             services: HashMap::new(),
             tunnels: HashMap::new(),
+            facts: facts.to_vec(),
             made: false,
         };
         fabric.pods = fabric.plan_pods(cases)?;
+        Ok(fabric)
+    }
+
+    /// The same for places by name, without a path: what a look at whole clusters needs. With `net_admin` the pods in
+    /// the nodes' network may read the packet filter and hear frames at the tunnels' ports.
+    ///
+    /// # Errors
+    /// Where the scenario was not resolved, or has no pool for a pod.
+    pub fn with_places(
+        spec: &Kubernetes,
+        places: BTreeSet<Place>,
+        run: RunMark,
+        clusters: Vec<Cluster>,
+        facts: &[ClusterFacts],
+        net_admin: bool,
+    ) -> Result<Self, FabricError> {
+        let mut fabric = Self::new(spec, &[], run, clusters, facts, BTreeMap::new())?;
+        fabric.pods =
+            fabric.plan_places(places.into_iter().map(|place| (place, BTreeSet::new())).collect())?;
+        for pod in &mut fabric.pods {
+            pod.net_admin = net_admin && !pod.place.is_pod();
+        }
         Ok(fabric)
     }
 
@@ -106,6 +130,10 @@ impl KubernetesFabric {
                 places.entry(path.to.clone()).or_default().insert(path.by);
             }
         }
+        self.plan_places(places)
+    }
+
+    fn plan_places(&self, places: BTreeMap<Place, BTreeSet<By>>) -> Result<Vec<PodPlan>, FabricError> {
         places
             .into_iter()
             .enumerate()
@@ -125,6 +153,7 @@ impl KubernetesFabric {
                     node: node.node.clone(),
                     pool,
                     served_by,
+                    net_admin: false,
                     place,
                 })
             })
@@ -431,6 +460,15 @@ impl Fabric for KubernetesFabric {
             .collect()
     }
 
+    fn setup(&self) -> Option<Setup> {
+        Some(setup::setup(
+            &self.facts,
+            &self.resolved,
+            &self.pods,
+            &self.addresses,
+        ))
+    }
+
     fn crosses(&self, path: &Path) -> bool {
         let cluster = |place: &Place| self.node(place.node()).ok().map(|node| node.cluster.clone());
         cluster(&path.from) != cluster(&path.to)
@@ -593,6 +631,9 @@ fn describe(
                 );
             }
         }
+    }
+    for facts in facts {
+        submariner::describe(facts, resolved, &mut said);
     }
     said
 }

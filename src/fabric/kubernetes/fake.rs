@@ -237,6 +237,9 @@ async fn answer(state: &Mutex<State>, request: Request<Body>) -> Response<Body> 
                 "events",
                 "ippools",
                 "felixconfigurations",
+                "gateways",
+                "endpoints",
+                "clusters",
             ];
             if collections.contains(&plural) {
                 let items = state.list(&path, &query(&asked, "labelSelector"));

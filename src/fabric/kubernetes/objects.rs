@@ -62,6 +62,8 @@ pub struct PodPlan {
     pub pool: Option<String>,
     /// How paths reach it by a Service; empty: none does.
     pub served_by: BTreeSet<By>,
+    /// Whether it may read the node's packet filter and hear frames on its devices (NET_ADMIN and NET_RAW, as root).
+    pub net_admin: bool,
 }
 
 /// The default image: what `scripts/build-image` makes.
@@ -153,6 +155,19 @@ pub fn pod(plan: &PodPlan, run: &RunMark, spec: &Kubernetes) -> Value {
     };
     if !plan.place.is_pod() {
         inner.insert("hostNetwork".to_owned(), json!(true));
+    }
+    if plan.net_admin {
+        inner.insert(
+            "securityContext".to_owned(),
+            json!({ "runAsUser": 0, "seccompProfile": { "type": "RuntimeDefault" } }),
+        );
+        if let Some(capabilities) = inner
+            .get_mut("containers")
+            .and_then(|all| all.get_mut(0))
+            .and_then(|one| one.pointer_mut("/securityContext/capabilities"))
+        {
+            *capabilities = json!({ "drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"] });
+        }
     }
     if let Some(class) = &spec.priority_class {
         inner.insert("priorityClassName".to_owned(), json!(class));

@@ -3,6 +3,7 @@
 use super::{
     api::{ApiError, Cluster},
     objects::RUN_LABEL,
+    submariner,
 };
 use crate::{
     scenario::{
@@ -59,6 +60,10 @@ pub async fn read(
         Ok(None) => (None, Some("the API has no IPPools of Calico".to_owned())),
         Err(error) => (None, Some(error.to_string())),
     };
+    let (submariner, no_submariner) = match submariner::read(cluster).await {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
     if ranges {
         let api: Api<Service> = Api::all(client);
         let services = cluster
@@ -73,6 +78,8 @@ pub async fn read(
         calico,
         no_calico,
         ranges: used,
+        submariner,
+        no_submariner,
     })
 }
 
@@ -301,6 +308,13 @@ fn pool_facts(pool: &DynamicObject) -> Option<PoolFacts> {
             .as_ref()
             .and_then(|labels| labels.get(RUN_LABEL))
             .cloned(),
+        nat_outgoing: spec.get("natOutgoing").and_then(Value::as_bool) == Some(true),
+        disable_bgp_export: spec.get("disableBGPExport").and_then(Value::as_bool) == Some(true),
+        of_submariner: pool
+            .metadata
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.contains_key("submariner.io/ippool")),
     })
 }
 

@@ -46,6 +46,8 @@ pub struct Needs {
     pub services: bool,
     /// Export them to other clusters.
     pub exports: bool,
+    /// Read Submariner's objects.
+    pub submariner: bool,
 }
 
 impl Needs {
@@ -56,6 +58,7 @@ impl Needs {
         change_pools: true,
         services: true,
         exports: true,
+        submariner: true,
     };
 }
 
@@ -113,6 +116,11 @@ pub fn needed(needs: Needs, api: CalicoApi) -> Vec<Right> {
             &["create", "delete", "get", "patch"],
         );
     }
+    if needs.submariner {
+        for resource in ["clusters", "endpoints", "gateways"] {
+            add(super::submariner::GROUP, resource, false, &["list"]);
+        }
+    }
     rights.sort();
     rights.dedup();
     rights
@@ -158,28 +166,38 @@ pub async fn missing(cluster: &Cluster, rights: &[Right]) -> Result<Vec<Right>, 
     Ok(missing)
 }
 
-/// One message of all that is missing, with what grants it.
-pub fn explain(cluster: &Cluster, missing: &[Right]) -> FabricError {
-    let each: Vec<String> = missing
+/// What is missing, each right with where: `create pods/exec in namespace bench`.
+pub fn each_missing(cluster: &Cluster, missing: &[Right]) -> Vec<String> {
+    missing
         .iter()
         .map(|right| {
             if right.namespaced {
-                format!("  {right} in namespace {}", cluster.namespace)
+                format!("{right} in namespace {}", cluster.namespace)
             } else {
-                format!("  {right} in the whole cluster")
+                format!("{right} in the whole cluster")
             }
         })
-        .collect();
-    let grant = super::yaml(&rbac(missing, &cluster.namespace, &Subject::Placeholder)).unwrap_or_default();
+        .collect()
+}
+
+/// The manifest that grants what is missing, to a user whose name is to be filled in.
+pub fn grant(cluster: &Cluster, missing: &[Right]) -> String {
+    super::yaml(&rbac(missing, &cluster.namespace, &Subject::Placeholder)).unwrap_or_default()
+}
+
+/// One message of all that is missing, with what grants it.
+pub fn explain(cluster: &Cluster, missing: &[Right]) -> FabricError {
+    let each = each_missing(cluster, missing);
+    let grant = grant(cluster, missing);
     let context = if cluster.context.contains("://") {
         String::new()
     } else {
         format!("--context {} ", cluster.context)
     };
     FabricError::Unable(format!(
-        "you lack rights in {}:\n{}\nAn admin grants them by `kubectl {context}apply -f -` with\n{}",
+        "you lack rights in {}:\n  {}\nAn admin grants them by `kubectl {context}apply -f -` with\n{}",
         cluster.context,
-        each.join("\n"),
+        each.join("\n  "),
         grant.trim_end()
     ))
 }

@@ -32,7 +32,7 @@ fn node(name: &str, address: &str) -> Value {
 }
 
 /// Two nodes of one subnet and a CrossSubnet pool.
-fn fake() -> Fake {
+pub(super) fn fake() -> Fake {
     let fake = Fake::default();
     fake.put(
         "/version",
@@ -90,7 +90,7 @@ async fn fabric(fake: &Fake, change: &[(&str, VxlanMode)]) -> Result<KubernetesF
     .map_err(|error| error.to_string())
 }
 
-fn mark() -> RunMark {
+pub(super) fn mark() -> RunMark {
     RunMark {
         id: "r1".to_owned(),
         owner: "me@here/1".to_owned(),
@@ -731,6 +731,7 @@ async fn pods_are_given_what_the_scenario_asks_for() {
         node: "n1".to_owned(),
         served_by: std::collections::BTreeSet::new(),
         pool: Some("big".to_owned()),
+        net_admin: false,
     };
     let made = pod(&plan, &mark(), &spec);
     let inner = &made["spec"];

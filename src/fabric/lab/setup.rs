@@ -63,6 +63,7 @@ fn cluster_setup(topology: &Topology, cluster: usize) -> ClusterSetup {
                 vni: VXLAN_CABLE_VNI,
                 port: CABLE_PORT,
             }),
+            remote: Vec::new(),
         }),
     }
 }

@@ -18,6 +18,101 @@ pub struct ClusterFacts {
     pub no_calico: Option<String>,
     /// Ranges in use beside the pools: services, nodes, pods.
     pub ranges: Vec<Range>,
+    /// What Submariner says; `None` where there is none, or it may not be read.
+    pub submariner: Option<SubmarinerFacts>,
+    /// Why Submariner's objects are not known, where they may be there.
+    pub no_submariner: Option<String>,
+}
+
+/// What Submariner's objects say (`submariner.io/v1`: Gateway, Endpoint, Cluster).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubmarinerFacts {
+    /// The cluster's own id.
+    pub cluster_id: String,
+    /// Its gateways, by node.
+    pub gateways: Vec<GatewayFacts>,
+    /// The endpoints of all clusters, the own one among them.
+    pub endpoints: Vec<EndpointFacts>,
+    /// All clusters that are joined, the own one among them.
+    pub clusters: Vec<JoinedCluster>,
+}
+
+impl SubmarinerFacts {
+    /// The active gateway.
+    pub fn active(&self) -> Option<&GatewayFacts> {
+        self.gateways.iter().find(|gateway| gateway.active)
+    }
+
+    /// The ranges of other clusters, as their endpoints tell them: what is routed to the gateway.
+    pub fn remote_cidrs(&self) -> Vec<Cidr4> {
+        let mut all: Vec<Cidr4> = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.cluster_id != self.cluster_id)
+            .flat_map(|endpoint| endpoint.subnets.iter().copied())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+/// A node that is, or may become, a cluster's gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GatewayFacts {
+    /// The node's name.
+    pub node: String,
+    /// Whether it is the active one (`haStatus`).
+    pub active: bool,
+    /// Submariner's version there.
+    pub version: String,
+    /// What keeps it from working; empty: nothing.
+    pub failure: String,
+    /// The cable driver: `libreswan`, `wireguard`, `vxlan`.
+    pub cable: String,
+    /// Its connections to other clusters.
+    pub connections: Vec<ConnectionFacts>,
+}
+
+/// A gateway's connection to another cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConnectionFacts {
+    /// The other cluster's id.
+    pub cluster_id: String,
+    /// `connected`, `connecting`, `error`.
+    pub status: String,
+    /// What is said of it.
+    pub message: String,
+    /// The cable driver.
+    pub cable: String,
+}
+
+/// Where a cluster's gateway is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EndpointFacts {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// The gateway's node.
+    pub node: String,
+    /// The ranges that are reached by it.
+    pub subnets: Vec<Cidr4>,
+    /// The cable driver.
+    pub cable: String,
+    /// The UDP port, where another than 4500 is set.
+    pub port: Option<u16>,
+}
+
+/// A cluster that Submariner joins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JoinedCluster {
+    /// Its id.
+    pub id: String,
+    /// The addresses of its pods.
+    pub pods: Vec<Cidr4>,
+    /// Those of its services.
+    pub services: Vec<Cidr4>,
+    /// Those that Globalnet gives it; empty: no Globalnet.
+    pub global: Vec<Cidr4>,
 }
 
 /// Addresses that are in use, and what for.
@@ -111,4 +206,10 @@ pub struct PoolFacts {
     pub block_size: u8,
     /// The run of encapbench that made it, where one did.
     pub made_by: Option<String>,
+    /// Whether what leaves it for addresses outside all pools gets its node's address.
+    pub nat_outgoing: bool,
+    /// Whether BGP peers are not told of it.
+    pub disable_bgp_export: bool,
+    /// Whether Submariner made it, for a range of another cluster (`submariner.io/ippool`).
+    pub of_submariner: bool,
 }

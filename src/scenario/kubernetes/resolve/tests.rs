@@ -36,6 +36,9 @@ fn pool_of(name: &str, cidr: &str, mode: Option<VxlanMode>) -> PoolFacts {
         disabled: false,
         block_size: 26,
         made_by: None,
+        nat_outgoing: true,
+        disable_bgp_export: false,
+        of_submariner: false,
     }
 }
 
@@ -55,8 +58,7 @@ fn cluster() -> ClusterFacts {
             felix: BTreeMap::new(),
             version: None,
         }),
-        no_calico: None,
-        ranges: Vec::new(),
+        ..ClusterFacts::default()
     }
 }
 
@@ -296,4 +298,32 @@ fn only_what_is_run_must_be_there() {
     };
     let found = spec.resolved.unwrap();
     assert_eq!((found.nodes.len(), found.pools.len()), (2, 0));
+}
+
+#[test]
+fn nodes_are_chosen_by_what_submariner_says_of_them() {
+    let of = |nodes: &str, facts: ClusterFacts| {
+        let resolved = resolved(&scenario(nodes), facts, &own_pools());
+        resolved
+            .nodes
+            .into_iter()
+            .map(|node| node.node)
+            .collect::<Vec<_>>()
+    };
+    let nodes = "{ name: a, submariner: gateway } | { name: b, submariner: non-gateway }";
+    let mut facts = cluster();
+    let gateway = |node: &str, active| super::super::GatewayFacts {
+        node: node.to_owned(),
+        active,
+        ..super::super::GatewayFacts::default()
+    };
+    facts.submariner = Some(SubmarinerFacts {
+        // One that stands by is no gateway to packets.
+        gateways: vec![gateway("n1", false), gateway("n2", true)],
+        ..SubmarinerFacts::default()
+    });
+    assert_eq!(of(nodes, facts.clone()), ["n2", "n1"]);
+    facts.submariner = None;
+    let error = refused(&scenario(nodes), facts, &own_pools()).to_string();
+    assert!(error.contains("is no active gateway of Submariner"), "{error}");
 }
