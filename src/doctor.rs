@@ -11,10 +11,12 @@ mod fib;
 mod filter;
 mod finding;
 pub mod machine;
+mod schema;
 mod show;
 
 pub use checks::{diagnose, of_clusters};
 pub use examination::{Examination, KnockResult, ProbeResult};
 pub use examine::{ExamineError, examine};
 pub use finding::{Diagnosis, Finding, Severity, Step};
+pub use schema::json_schema;
 pub use show::text;

@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure};
 use crate::{
-    gate, run,
+    doctor, gate, run,
     scenario::{json_schema, policy_json_schema},
 };
 use clap::{Args, ValueEnum};
@@ -14,7 +14,7 @@ use std::io::Write;
 For editors with the YAML language server, begin a scenario file with
   # yaml-language-server: $schema=scenario.schema.json
 
-docs/run-folder.md explains a run folder's files, and how to write one by hand.")]
+docs/run-folder.md explains a run folder's files, and how to write one by hand; docs/doctor.md what the doctor says.")]
 pub(super) struct SchemaArgs {
     /// The schema of policy files, as `encapbench gate --policy` reads them
     #[arg(long)]
@@ -22,6 +22,9 @@ pub(super) struct SchemaArgs {
     /// The schema of a file of the run folder
     #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     run: Option<RunFile>,
+    /// The schema of what `encapbench doctor --json` prints, which is also the run folder's `doctor.json`
+    #[arg(long, conflicts_with_all = ["policy", "run"])]
+    doctor: bool,
 }
 
 /// A file of the run folder that has a schema.
@@ -41,6 +44,7 @@ pub(super) fn run(args: &SchemaArgs, out: &mut dyn Write) -> Result<Exit, Failur
         Some(RunFile::Manifest) => run::manifest_json_schema(),
         Some(RunFile::Trial) => run::trial_json_schema(),
         Some(RunFile::Gate) => gate::json_schema(),
+        None if args.doctor => doctor::json_schema(),
         None if args.policy => policy_json_schema(),
         None => json_schema(),
     };

@@ -128,3 +128,45 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_read_well() {
+        let diagnosis = Diagnosis {
+            findings: vec![
+                Finding {
+                    affects: vec![
+                        "pod@east-1/Always -> pod@west-1/Always".to_owned(),
+                        "pod@west-1/Always -> pod@east-1/Always".to_owned(),
+                    ],
+                    ..Finding::new(
+                        "rp-filter",
+                        Severity::Error,
+                        "east-2",
+                        "eth0 drops packets whose answer would leave by another device",
+                    )
+                    .seen("net.ipv4.conf.eth0.rp_filter = 1, net.ipv4.conf.all.rp_filter = 0: the larger counts, 1 is strict")
+                    .seen("30 packets dropped so since the node was up (nstat IPReversePathFilter)")
+                    .why("a strict filter takes for spoofing what comes in by another way than its answer would leave")
+                    .remedy("sysctl -w net.ipv4.conf.eth0.rp_filter=2")
+                    .on_a_cluster("echo 'net.ipv4.conf.eth0.rp_filter = 2' > /etc/sysctl.d/99-submariner.conf  # so that it stays")
+                    .verify("sysctl -n net.ipv4.conf.eth0.rp_filter | grep -qx 2")
+                },
+                Finding::new("not-seen", Severity::Note, "all", "something could not be looked at")
+                    .seen("the packet filter")
+                    .why("a fault that shows there only is not found"),
+            ],
+            places: 8,
+            paths: 24,
+            reachable: 20,
+        };
+        insta::assert_snapshot!(text(&diagnosis, 80, false));
+        insta::assert_snapshot!(text(&Diagnosis { places: 1, ..Diagnosis::default() }, 80, false), @r"
+        Looked into 1 place.
+        Nothing is wrong.
+        ");
+    }
+}

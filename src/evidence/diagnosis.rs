@@ -1,9 +1,10 @@
 //! What the doctor says. The doctor itself stands further right; reports show this, so it is here.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Packets are lost, or go another way than they are said to.
@@ -15,7 +16,7 @@ pub enum Severity {
 }
 
 /// A command, and where to run it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// The place: a node or pod; `cluster`: wherever kubectl works.
     pub place: String,
@@ -24,9 +25,9 @@ pub struct Step {
 }
 
 /// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
-    /// What it is, for programs: `forward-drop`, `rp-filter`, ...
+    /// What it is, for programs: `forward-drop`, `rp-filter`, ... docs/doctor.md lists them.
     pub id: String,
     /// How bad it is.
     pub severity: Severity,
@@ -51,7 +52,7 @@ pub struct Finding {
 }
 
 /// All that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Diagnosis {
     /// The worst first.
     pub findings: Vec<Finding>,

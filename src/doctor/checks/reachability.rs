@@ -85,7 +85,16 @@ fn finding(case: &Examination, a: &str, b: &str, probes: &[&ProbeResult]) -> Fin
             && probe.is_reachable()
     });
     let pods_only = between_nodes && probes.iter().all(|probe| probe.from.is_pod());
-    let why = if pods_only {
+    let blind = probes.iter().any(|probe| {
+        case.nodes_of(probe)
+            .iter()
+            .filter_map(|name| case.node(name))
+            .any(|view| view.seen.unseen.iter().any(|text| text.contains("packet filter")))
+    });
+    let why = if blind {
+        "the packet filter of a node on the way could not be read (see the notes), and may drop them; so may what is between \
+         the nodes (anti-spoofing, security group, firewall)"
+    } else if pods_only {
         "the nodes reach each other and the pods don't: what is between drops pods' addresses (anti-spoofing, source and \
          destination check, security group), or a node drops them in a way that is not read here (eBPF, tc)"
     } else {
