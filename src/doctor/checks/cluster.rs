@@ -417,7 +417,7 @@ mod tests {
         let calico =
             |facts: &mut ClusterFacts, change: fn(&mut CalicoFacts)| change(facts.calico.as_mut().unwrap());
         let submariner = |facts: &mut ClusterFacts, change: fn(&mut SubmarinerFacts)| {
-            change(facts.submariner.as_mut().unwrap())
+            change(facts.submariner.as_mut().unwrap());
         };
         let one = |change: &dyn Fn(&mut ClusterFacts)| found(|facts| change(facts));
         assert_eq!(

@@ -66,7 +66,7 @@ impl Narrow<'_> {
 }
 
 fn narrow(case: &Examination) -> Vec<Narrow<'_>> {
-    // What is like what: uplinks of a subnet, a cluster's tunnels, cables.
+    // What is like what: a cluster's uplinks and tunnels, and the cables.
     let mut alike: BTreeMap<String, Vec<(NodeView<'_>, &LinkSeen, bool)>> = BTreeMap::new();
     for view in case.nodes() {
         let cluster = view.cluster.name.as_str();
@@ -75,11 +75,7 @@ fn narrow(case: &Examination) -> Vec<Narrow<'_>> {
                 alike.entry(what).or_default().push((view, link, joins));
             }
         };
-        add(
-            format!("uplink {cluster} {:?}", view.node.subnet),
-            view.uplink(),
-            false,
-        );
+        add(format!("uplink {cluster}"), view.uplink(), false);
         add(format!("tunnel {cluster}"), view.tunnel(), false);
         if let Some(submariner) = &view.cluster.submariner {
             let link = view.seen.link(&submariner.tunnel.device);
