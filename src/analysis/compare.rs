@@ -187,7 +187,13 @@ fn difference(base: &[Observation], new: &[Observation], history: &[Observation]
                 group.iter().map(|run| (run.log - centre).powi(2)).sum::<f64>()
             })
             .sum();
-        (sides * squares / degrees as f64, degrees as f64)
+        // Of few runs the scatter may look smaller than that of the trials within them, which it can't be.
+        let within = |side: &[Observation]| {
+            let sum: f64 = side.iter().filter_map(|run| run.variance).sum();
+            sum / (side.len() * side.len()) as f64
+        };
+        let between = sides * squares / degrees as f64;
+        (between.max(within(base) + within(new)), degrees as f64)
     } else {
         let within: Option<f64> = base.iter().chain(new).map(|run| run.variance).sum();
         let trials = base.iter().chain(new).map(|run| run.trials).min()?;
