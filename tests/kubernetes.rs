@@ -189,6 +189,44 @@ fn with_just_the_shipped_rights_all_is_confirmed_and_nothing_is_left() {
 
     let before = cluster.objects();
     let scenario = bench.scenario(MATRIX, 2);
+    // First what would be, which touches nothing.
+    let shown = |arguments: &[&str]| {
+        let mut command = bench.command(&account);
+        let output = finish(command.args(arguments).arg(&scenario), LIMIT);
+        assert_eq!(code(output.status), 0, "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let namespace = ["--namespace", "encapbench"];
+    let plan = finish(
+        bench
+            .command(&cluster.admin())
+            .args(["plan", "--context", "e2e", "--allow-ippools"])
+            .arg(&scenario),
+        LIMIT,
+    );
+    assert_eq!(code(plan.status), 0, "{}", said(&plan));
+    for part in [
+        &Testbed::node(1),
+        &Testbed::node(2),
+        "default-ipv4-ippool",
+        "made for the run",
+    ] {
+        assert!(said(&plan).contains(part), "{part}: {}", said(&plan));
+    }
+    let change = [
+        "run",
+        "--dry-run",
+        "--change-ippool",
+        "default-ipv4-ippool=Always",
+        "--only",
+        "*Always/tcp",
+    ];
+    let dry = shown(&[&change[..], &namespace].concat());
+    assert!(
+        dry.contains("vxlanMode CrossSubnet) gets vxlanMode Always"),
+        "{dry}"
+    );
+    assert_eq!(cluster.objects(), before);
     let child = bench
         .run(&account, &scenario, &["--namespace", "encapbench"])
         .stdout(Stdio::piped())

@@ -227,7 +227,15 @@ async fn read(
 #[cfg(feature = "kubernetes")]
 pub(super) fn objects(fabric: &AnyFabric) -> Result<String, Failure> {
     match fabric {
-        AnyFabric::Kubernetes(fabric) => Ok(crate::fabric::kubernetes::yaml(&fabric.objects()?)?),
+        AnyFabric::Kubernetes(fabric) => {
+            let mut text: String = fabric
+                .changes()
+                .into_iter()
+                .map(|change| format!("# {change}\n"))
+                .collect();
+            text.push_str(&crate::fabric::kubernetes::yaml(&fabric.objects()?)?);
+            Ok(text)
+        }
         _ => Err(Failure::Usage("only Kubernetes has objects to show".to_owned())),
     }
 }

@@ -28,6 +28,29 @@ impl FromStr for PoolChange {
     }
 }
 
+/// Which clusters, and what may be done to them.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub(super) struct ClusterArgs {
+    /// Read the cluster of this context of the kubeconfig, and show which nodes and pools the scenario's would be
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Show what would be with `run --allow-ippools`
+    #[arg(long, requires = "context")]
+    allow_ippools: bool,
+}
+
+impl ClusterArgs {
+    /// What a run with these would be given; `None`: the cluster is left alone.
+    pub(super) fn of_run(&self) -> Option<KubernetesArgs> {
+        self.context.as_ref().map(|context| KubernetesArgs {
+            context: Some(context.clone()),
+            allow_ippools: self.allow_ippools,
+            ..KubernetesArgs::default()
+        })
+    }
+}
+
 /// Options that only clusters have.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Kubernetes")]

@@ -1,8 +1,8 @@
 //! `encapbench plan`: what would run, in which order, and how long it takes. Touches nothing.
 
-use super::{Exit, Failure, scenario_args::ScenarioArgs};
+use super::{Exit, Failure, fabric, kubernetes_args::ClusterArgs, scenario_args::ScenarioArgs};
 use crate::scenario::{
-    Case, Encapsulation, Fabric, Latency, LatencyKind, Path, Plan, Protocol, Throughput, Workload,
+    Case, Encapsulation, Fabric, Latency, LatencyKind, Path, Plan, Protocol, Resolved, Throughput, Workload,
     WorkloadKind,
 };
 use clap::Args;
@@ -17,6 +17,9 @@ pub(super) struct PlanArgs {
     /// The scenario, and overrides.
     #[command(flatten)]
     scenario: ScenarioArgs,
+    /// The cluster, where it is to be read.
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// The seed whose order is shown where none is given: the same at each call.
@@ -35,7 +38,11 @@ pub(super) fn run(args: &PlanArgs, out: &mut dyn Write) -> Result<Exit, Failure>
         seed: Some(seed.unwrap_or(SHOWN_SEED)),
         ..args.scenario.clone()
     };
-    show(&shown.plan()?, seed.is_some(), out)?;
+    let plan = match args.cluster.of_run() {
+        Some(kubernetes) => fabric::open(fabric::Source::File(&shown), &kubernetes)?.plan,
+        None => shown.plan()?,
+    };
+    show(&plan, seed.is_some(), out)?;
     Ok(Exit::Success)
 }
 
@@ -68,13 +75,14 @@ fn show(plan: &Plan, seed_given: bool, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  and {more} more")?;
         }
     }
-    if let Fabric::Kubernetes(spec) = &plan.scenario.fabric
-        && spec.resolved.is_none()
-    {
-        writeln!(
-            out,
-            "  which nodes and subnets these are, the cluster decides: `encapbench run --dry-run` reads it"
-        )?;
+    if let Fabric::Kubernetes(spec) = &plan.scenario.fabric {
+        match &spec.resolved {
+            Some(resolved) => cluster(resolved, out)?,
+            None => writeln!(
+                out,
+                "  which nodes and subnets these are, the cluster decides: --context NAME reads it"
+            )?,
+        }
     }
     let planned = |workload: &&Workload| plan.cases.iter().any(|case| case.workload.name == workload.name);
     let rows = plan
@@ -171,6 +179,31 @@ fn table(title: &str, rows: impl Iterator<Item = [String; 3]>, out: &mut dyn Wri
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+/// What a cluster has for a scenario's choices.
+fn cluster(resolved: &Resolved, out: &mut dyn Write) -> io::Result<()> {
+    let nodes = resolved.nodes.iter().map(|node| {
+        [
+            node.name.clone(),
+            node.node.clone(),
+            format!("{} in {}", node.address, node.subnet),
+        ]
+    });
+    table("Nodes", nodes, out)?;
+    let pools = resolved.pools.iter().map(|pool| {
+        let made = if pool.own {
+            "made for the run, and removed"
+        } else {
+            "is there"
+        };
+        [
+            pool.mode.to_string(),
+            pool.name.clone(),
+            format!("{}, {made}", pool.cidr),
+        ]
+    });
+    table("Pools", pools, out)
 }
 
 fn expectation(path: &Path) -> &'static str {

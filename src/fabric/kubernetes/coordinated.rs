@@ -205,6 +205,21 @@ impl KubernetesFabric {
         Ok(objects)
     }
 
+    /// What of others the run changes for its time, each a sentence.
+    pub fn changes(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        for (name, mode) in &self.change {
+            for cluster in self.clusters.iter().map(|cluster| &cluster.name) {
+                if let Some(now) = self.description.get(&format!("IPPool {name} of {cluster}")) {
+                    said.push(format!(
+                        "IPPool {name} of {cluster} ({now}) gets vxlanMode {mode} for the time of the run, and is put back"
+                    ));
+                }
+            }
+        }
+        said
+    }
+
     fn pods_of<'a>(&'a self, cluster: &Cluster) -> Vec<&'a PodPlan> {
         self.pods
             .iter()
