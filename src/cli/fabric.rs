@@ -228,11 +228,12 @@ async fn read(
 pub(super) fn objects(fabric: &AnyFabric) -> Result<String, Failure> {
     match fabric {
         AnyFabric::Kubernetes(fabric) => {
-            let mut text: String = fabric
-                .changes()
-                .into_iter()
-                .map(|change| format!("# {change}\n"))
-                .collect();
+            let mut text = String::new();
+            for change in fabric.changes() {
+                text.push_str("# ");
+                text.push_str(&change);
+                text.push('\n');
+            }
             text.push_str(&crate::fabric::kubernetes::yaml(&fabric.objects()?)?);
             Ok(text)
         }
