@@ -17,6 +17,10 @@ pub(super) struct Wanted<'a> {
 }
 
 /// What came of it.
+#[cfg_attr(
+    not(feature = "kubernetes"),
+    expect(dead_code, reason = "nothing is seen where no cluster can be reached")
+)]
 pub(super) enum Seen {
     /// All that was seen.
     Case(Box<Examination>),
