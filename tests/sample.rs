@@ -1,4 +1,4 @@
-//! The committed sample run: its report files are what this encapbench makes of it.
+//! The committed sample runs: their report files are what this encapbench makes of them.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -22,8 +22,14 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn its_report_is_made_again_byte_for_byte() {
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/sample");
+fn their_reports_are_made_again_byte_for_byte() {
+    for sample in ["results/sample", "results/submariner"] {
+        is_made_again(sample);
+    }
+}
+
+fn is_made_again(run: &str) {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join(run);
     let folder = tempfile::tempdir().unwrap();
     for name in ["manifest.json", "trials.jsonl"] {
         fs::copy(sample.join(name), folder.path().join(name)).unwrap();
@@ -42,7 +48,7 @@ fn its_report_is_made_again_byte_for_byte() {
     for (name, bytes) in committed {
         assert!(
             bytes == made[&name],
-            "{name} is not what this encapbench makes: run `encapbench report results/sample`, look, and commit"
+            "{name} of {run} is not what this encapbench makes: run `encapbench report`, look, and commit"
         );
     }
 }
