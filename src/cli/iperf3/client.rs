@@ -87,12 +87,7 @@ fn test(
         .try_fill_bytes(&mut random)
         .map_err(|error| system(io::Error::other(error)))?;
     let cookie = Cookie::from_random(random);
-    if let Some(file) = options
-        .file
-        .as_deref()
-        .map(DiskFile::new)
-        .filter(|_| !options.reverse)
-    {
+    if let Some(file) = options.file.as_ref().filter(|_| !options.reverse) {
         // Better told before the server is troubled. What would be written is not touched yet.
         file.open(Role::Send)
             .map_err(|error| one(ErrorCode::with_source(ErrorCode::FILE, &error).to_string()))?;
@@ -115,7 +110,7 @@ fn test(
         patience: PATIENCE,
         data_patience: Some(options.receive_timeout.unwrap_or(DATA_PATIENCE)),
         cookie: Some(cookie),
-        file: options.file.as_deref().map(DiskFile::new),
+        file: options.file.clone(),
         ..ClientOptions::new(address)
     };
     let mut story: Option<Story> = None;
@@ -137,7 +132,7 @@ fn test(
                 &streams,
             );
             printer.start(&start);
-            story = Some(Story::new(start, options.file.as_deref()));
+            story = Some(Story::new(start, options.file.clone()));
         }
         TestEvent::Interval(samples) => {
             if let Some(view) = story.as_mut().and_then(|story| story.interval(&samples)) {
@@ -254,11 +249,8 @@ fn parameters(
     // Stock's: 1 Mibit/s, unless another rate or none (0) was asked for.
     let bitrate = options.bitrate.or(udp.then_some(1 << 20));
     // Where nothing else ends the test, a file that is sent does. One without a size, as a pipe, may be long.
-    let file = options.file.as_deref().map(DiskFile::new);
-    let sent_size = file
-        .filter(|_| !options.reverse)
-        .map(|file| file.size())
-        .filter(|size| *size > 0);
+    let file = options.file.as_ref().filter(|_| !options.reverse);
+    let sent_size = file.map(DiskFile::size).filter(|size| *size > 0);
     let test = TestParameters {
         transport: options.transport,
         streams: options.parallel as u32,

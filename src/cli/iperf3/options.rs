@@ -6,7 +6,7 @@ use crate::iperf3::{
     output::{number::RateUnit, view::Side},
     wire::{ErrorCode, Transport},
 };
-use crate::scenario::TechniqueSet;
+use crate::{scenario::TechniqueSet, traffic::disk_file::DiskFile};
 use std::time::Duration;
 
 /// What the command line asks for.
@@ -53,7 +53,8 @@ pub(super) struct Options {
     pub(super) unit: RateUnit,
     pub(super) interval: f64,
     pub(super) pidfile: Option<String>,
-    pub(super) file: Option<String>,
+    /// Sent, or written to.
+    pub(super) file: Option<DiskFile>,
     pub(super) affinity: Option<i64>,
     pub(super) server_affinity: Option<i64>,
     pub(super) bind: Option<String>,

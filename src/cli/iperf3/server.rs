@@ -11,7 +11,6 @@ use crate::{
         wire::{Cookie, ErrorCode},
     },
     sys::stop::Stop,
-    traffic::disk_file::DiskFile,
 };
 use std::{
     collections::HashMap,
@@ -100,7 +99,7 @@ fn bind(options: &Options, hooks: crate::iperf3::server::Hooks) -> Result<Server
             mptcp: true,
             ..SocketOptions::default()
         },
-        file: options.file.as_deref().map(DiskFile::new),
+        file: options.file.clone(),
         ..ServerOptions::default()
     };
     let listen = |address: IpAddr| Server::bind(SocketAddr::new(address, options.port), engine.clone());

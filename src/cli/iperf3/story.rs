@@ -86,9 +86,9 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn new(start: StartView, file: Option<&str>) -> Self {
+    pub(super) fn new(start: StartView, file: Option<DiskFile>) -> Self {
         Self {
-            file: file.map(DiskFile::new),
+            file,
             retransmits: vec![0; start.connected.len()],
             base: 0.0,
             start,

@@ -14,6 +14,7 @@ use crate::{
         },
     },
     scenario::{Technique, TechniqueSet},
+    traffic::disk_file::DiskFile,
 };
 use std::time::Duration;
 
@@ -312,7 +313,7 @@ impl Options {
             Id::Zerocopy => self.zerocopy = true,
             Id::SkipRxCopy => self.skip_rx_copy = true,
             Id::Omit => self.omit = within(atoi(value), 0..=600, 12)?,
-            Id::File => self.file = text(),
+            Id::File => self.file = Some(DiskFile::new(value)),
             Id::RepeatingPayload => self.repeating_payload = true,
             Id::Timestamps => {
                 self.timestamps = Some(if value.is_empty() {

@@ -99,7 +99,7 @@ fn output(options: &Options, shared: &Shared, outcome: &TestOutcome) -> ServerOu
         options.interval,
         &streams,
     );
-    let mut story = Story::new(start.clone(), options.file.as_deref());
+    let mut story = Story::new(start.clone(), options.file.clone());
     let intervals = story.intervals(outcome);
     let end = story.end(outcome, None);
     if options.form == Form::Text {

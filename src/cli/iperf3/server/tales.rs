@@ -145,7 +145,7 @@ impl<'a> Tales<'a> {
         let start = start_view(Side::Server, peer, cookie, &tale.parameters, interval, &streams);
         lock(&self.shared).streams.insert(*cookie, streams);
         self.printer.start(&start);
-        tale.story = Some(Story::new(start, self.options.file.as_deref()));
+        tale.story = Some(Story::new(start, self.options.file.clone()));
     }
 
     fn end(&mut self, report: &ServerReport) {
