@@ -3,6 +3,7 @@
 //! Interoperates with stock iperf3 3.0 to 3.21 over TCP and UDP, either role. Client and server are blocking code on plain
 //! threads: one thread polls the control connection and takes samples, one thread a stream moves data.
 
+mod association;
 pub mod auth;
 pub mod client;
 mod link;
@@ -11,5 +12,5 @@ pub mod server;
 mod session;
 pub mod wire;
 
-pub use link::{ConnectError, SocketOptions};
+pub use link::{ConnectError, SCTP_ADVICE, SocketOptions};
 pub use session::{IntervalSample, StreamEnds, TestEvent, TestOutcome};

@@ -7,6 +7,7 @@ pub mod inspect;
 mod latency;
 pub mod machine;
 pub mod network;
+pub mod sctp_status;
 pub mod tcp_info;
 mod throughput;
 

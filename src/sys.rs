@@ -6,6 +6,7 @@ pub mod event;
 pub mod flow_label;
 pub mod fork;
 pub mod namespace;
+pub mod sctp;
 pub mod socket;
 pub mod stop;
 pub mod tun;

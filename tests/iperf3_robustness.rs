@@ -352,7 +352,6 @@ fn hostile_parameters_are_refused_with_stocks_codes() {
         ("{\"tcp\":true,\"parallel\":1000000000}", 6),
         ("{\"tcp\":true,\"len\":-5}", 7),
         ("{\"udp\":true,\"len\":1}", 20),
-        ("{\"sctp\":true}", 13),
         ("{\"window\":500000000}", 141),
         ("{broken", 114),
     ];

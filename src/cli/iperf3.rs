@@ -14,7 +14,7 @@ mod server;
 mod signals;
 mod story;
 
-use crate::iperf3::{output::view::Side, wire::ErrorCode, wire::Transport};
+use crate::iperf3::{output::view::Side, wire::ErrorCode};
 use options::{Mistake, Options, Request};
 use std::{
     fs::File,
@@ -104,15 +104,6 @@ enum Stopped {
 fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
     let unsupported = [
         (
-            options.transport == Transport::Sctp || options.xbind || options.nstreams,
-            "--sctp",
-            if kernel_has_sctp() {
-                "no SCTP support available in this program"
-            } else {
-                "no SCTP support available: this kernel has none (modprobe sctp), nor has this program"
-            },
-        ),
-        (
             options.daemon,
             "-D",
             "this program makes no daemon: run it in the background or under a service manager",
@@ -127,11 +118,6 @@ fn refuse_what_makes_no_sense(options: &Options) -> Result<(), String> {
         Some((_, option, why)) => Err(format!("{option} can't be used: {why}")),
         None => Ok(()),
     }
-}
-
-fn kernel_has_sctp() -> bool {
-    std::fs::read_to_string("/proc/net/protocols")
-        .is_ok_and(|text| text.lines().any(|line| line.starts_with("SCTP ")))
 }
 
 fn run_options(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), Stopped> {

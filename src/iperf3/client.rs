@@ -103,6 +103,10 @@ pub fn run(
     if let Some(document) = &options.document {
         parameters = (**document).clone();
     }
+    if options.test.transport == Transport::Sctp {
+        // Better told before the server is troubled.
+        link::stream_socket(options.address, socket2::Protocol::SCTP).map_err(ClientError::Connect)?;
+    }
     let cookie = if let Some(cookie) = options.cookie {
         cookie
     } else {
@@ -406,6 +410,7 @@ impl Run<'_> {
                     &self.parameters,
                     &Local {
                         interval: self.options.sample_interval,
+                        mss: self.link.socket().tcp_mss().unwrap_or(0),
                         serves: false,
                         file: self.options.file.clone(),
                     },

@@ -12,7 +12,7 @@ use rustix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Shutdown, SocketAddr, SocketAddrV6, UdpSocket},
+    net::{IpAddr, Shutdown, SocketAddr, SocketAddrV6, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -195,6 +195,10 @@ pub struct SocketOptions {
     pub mptcp: bool,
     /// The IPv6 flow label of data connections, 1 to 0xfffff.
     pub flow_label: Option<u32>,
+    /// Local addresses of SCTP associations (`sctp_bindx`); none for the kernel's choice.
+    pub sctp_addresses: Vec<IpAddr>,
+    /// Outgoing SCTP streams that an association asks for, 1 to 65535; the kernel's where `None`.
+    pub sctp_streams: Option<u16>,
 }
 
 impl SocketOptions {
@@ -329,6 +333,17 @@ pub(super) fn connect_datagrams(
     Ok(socket.into())
 }
 
+/// What to do where a kernel has no SCTP.
+pub const SCTP_ADVICE: &str = "load its module (modprobe sctp), or take a kernel that has one";
+
+/// Whether an error of socket(2) says that the kernel has no SCTP.
+pub(super) fn lacks_sctp(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EPROTONOSUPPORT | libc::ESOCKTNOSUPPORT | libc::EPFNOSUPPORT)
+    )
+}
+
 /// A socket for streams of bytes.
 ///
 /// # Errors
@@ -340,6 +355,7 @@ pub(super) fn stream_socket(address: SocketAddr, protocol: Protocol) -> Result<S
                 Protocol::MPTCP,
                 Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EINVAL | libc::ESOCKTNOSUPPORT),
             ) => ConnectError::NoTransport("multipath TCP", "see the sysctl net.mptcp.enabled"),
+            (Protocol::SCTP, _) if lacks_sctp(&error) => ConnectError::NoTransport("SCTP", SCTP_ADVICE),
             _ => ConnectError::Failed(address, error),
         }
     })
@@ -397,7 +413,7 @@ pub(super) struct Refused {
     pub(super) source: io::Error,
 }
 
-fn refused(code: i32, option: impl Into<String>) -> impl FnOnce(io::Error) -> Refused {
+pub(super) fn refused(code: i32, option: impl Into<String>) -> impl FnOnce(io::Error) -> Refused {
     move |source| Refused {
         code: ErrorCode::with_source(code, &source),
         option: option.into(),
@@ -410,7 +426,7 @@ pub(super) fn set_options(socket: &Socket, parameters: &Parameters, ipv6: bool) 
     if parameters.nodelay {
         socket
             .set_tcp_nodelay(true)
-            .map_err(refused(122, "TCP_NODELAY"))?;
+            .map_err(refused(ErrorCode::SET_NODELAY, "TCP_NODELAY"))?;
     }
     set_ip_options(socket, parameters, ipv6)
 }
@@ -442,8 +458,8 @@ pub(super) fn set_datagram_options(
     set_ip_options(socket, parameters, ipv6)
 }
 
-/// Sets what TCP and UDP have in common.
-fn set_ip_options(socket: &Socket, parameters: &Parameters, ipv6: bool) -> Result<(), Refused> {
+/// Sets what all transports have in common.
+pub(super) fn set_ip_options(socket: &Socket, parameters: &Parameters, ipv6: bool) -> Result<(), Refused> {
     if let Some(tos) = parameters
         .tos
         .and_then(|tos| u32::try_from(tos).ok())

@@ -4,6 +4,7 @@
 //! waits for makes it a stream of that test; any other makes it the control connection of a new test. So tests run
 //! side by side, and garbage or silence costs a place in the lobby for a bounded time and hurts nobody.
 
+mod associations;
 mod door;
 mod lobby;
 mod roster;
@@ -488,6 +489,7 @@ impl Server {
             options: self.options.clone(),
             listener: self.options.one_test.then(|| Arc::clone(&self.listener)),
             ipv6: peer.is_ipv6(),
+            address: self.address,
             waiting: Arc::clone(waiting),
             gate: Arc::clone(gate),
             notes: notes.clone(),

@@ -32,6 +32,10 @@ const SETTLING: Duration = Duration::from_millis(50);
 /// How long nothing may have come until the rest of a test that ends by bytes is no longer waited for.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// The same of SCTP, whose last small chunk waits for an acknowledgement that may take 200 ms, and whose lost one is sent
+/// again after a second (RFC 9260, 6.2 and 16).
+const QUIET_SCTP: Duration = Duration::from_millis(1500);
+
 /// One stream's interval, as it is told while the test runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IntervalSample {
@@ -52,7 +56,7 @@ pub struct StreamEnds {
     pub peer: SocketAddr,
     /// The descriptor at this end.
     pub descriptor: i32,
-    /// Largest segment in bytes; 0 where unknown.
+    /// Largest segment in bytes; where it is not TCP, the control connection's; 0 where unknown.
     pub mss: u32,
     /// Bytes of a block; of UDP of a datagram, which is decided only when the control connection is there.
     pub length: usize,
@@ -135,6 +139,8 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 pub(super) struct Local {
     /// Between samples.
     pub(super) interval: Duration,
+    /// The MSS of the control connection, for data connections that have none; 0 where unknown.
+    pub(super) mss: u32,
     /// Whether it is the server's.
     pub(super) serves: bool,
     /// What is sent, or where to write what is received.
@@ -143,7 +149,7 @@ pub(super) struct Local {
 
 /// How a test's parameters drive its streams.
 fn settings(parameters: &Parameters, local: &Local) -> Settings {
-    let tcp = parameters.transport == Transport::Tcp;
+    let udp = parameters.transport == Transport::Udp;
     let positive = |value: Option<i64>| value.filter(|value| *value > 0).map(i64::unsigned_abs);
     Settings {
         length: parameters.block(),
@@ -156,7 +162,7 @@ fn settings(parameters: &Parameters, local: &Local) -> Settings {
         repeating: parameters.repeating_payload,
         limit: parameters.byte_limit(),
         warm_up: !parameters.warm_up().is_zero(),
-        datagrams: (!tcp).then_some(Datagrams {
+        datagrams: udp.then_some(Datagrams {
             width: if parameters.udp_counters_64bit {
                 Width::Wide
             } else {
@@ -164,7 +170,7 @@ fn settings(parameters: &Parameters, local: &Local) -> Settings {
             },
             answers: local.serves,
         }),
-        file: local.file.clone().filter(|_| tcp),
+        file: local.file.clone().filter(|_| !udp),
     }
 }
 
@@ -183,7 +189,9 @@ fn sample_interval(asked: Duration, streams: usize) -> Duration {
 pub(super) struct Session {
     streams: Vec<DataStream>,
     length: usize,
-    /// Whether it is a TCP test that is about all its bytes: it ends by them, or they are a file's.
+    mss: u32,
+    transport: Transport,
+    /// Whether it is a test without loss that is about all its bytes: it ends by them, or they are a file's.
     whole: bool,
     load: Option<Load>,
     recording: Recording,
@@ -222,7 +230,9 @@ impl Session {
             techniques: load.techniques(),
             streams,
             length: parameters.block(),
-            whole: parameters.transport == Transport::Tcp
+            mss: local.mss,
+            transport: parameters.transport,
+            whole: parameters.transport != Transport::Udp
                 && (parameters.byte_limit().is_some() || local.file.is_some()),
             load: Some(load),
             recording,
@@ -243,7 +253,7 @@ impl Session {
                     peer: stream.peer,
                     descriptor: stream.socket.as_raw_fd(),
                     length: self.length,
-                    mss: stream.socket.tcp_mss().unwrap_or(0),
+                    mss: stream.socket.tcp_mss().unwrap_or(self.mss),
                     buffers: (
                         stream.socket.send_buffer_size().map_or(0, |size| size as u64),
                         stream.socket.recv_buffer_size().map_or(0, |size| size as u64),
@@ -376,7 +386,12 @@ impl Session {
         load.settle(SETTLING);
         if self.whole {
             load.stop_sending();
-            let silent = load.drain(QUIET);
+            let quiet = if self.transport == Transport::Sctp {
+                QUIET_SCTP
+            } else {
+                QUIET
+            };
+            let silent = load.drain(quiet);
             self.ended = Some(self.began.elapsed().saturating_sub(silent));
         }
     }
@@ -426,10 +441,10 @@ impl Session {
             cpu_total: percent(used.user + used.system),
             cpu_user: percent(used.user),
             cpu_system: percent(used.system),
-            sender_has_retransmits: match (sends, self.is_udp()) {
-                (false, _) => -1,
-                (true, false) => 1,
-                (true, true) => 0,
+            sender_has_retransmits: match self.transport {
+                _ if !sends => -1,
+                Transport::Tcp => 1,
+                Transport::Udp | Transport::Sctp => 0,
             },
             congestion_used: self.techniques.congestion.clone(),
             server_output_text: None,
@@ -442,10 +457,6 @@ impl Session {
     pub(super) fn knows_all(&self, peer: &Results) -> bool {
         let known = |id| (0..self.streams.len()).any(|index| stream_id(index) == id);
         peer.streams.iter().all(|stream| known(stream.id))
-    }
-
-    fn is_udp(&self) -> bool {
-        self.recording.datagrams(0).is_some()
     }
 
     /// What was measured, with what the peer told.

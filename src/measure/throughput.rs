@@ -29,7 +29,7 @@ pub struct TcpSample {
     pub rtt_us: u32,
     /// Its variation in microseconds.
     pub rttvar_us: u32,
-    /// Segments sent again since the connection began.
+    /// Segments, of SCTP chunks, sent again since the connection began.
     pub retransmits: u64,
     /// Congestion window in bytes.
     pub cwnd_bytes: u64,

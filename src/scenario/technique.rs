@@ -137,6 +137,9 @@ impl TechniqueSet {
         .with(Technique::Batch)
         .with(Technique::BusyPoll);
 
+    /// What SCTP has.
+    pub const SCTP: Self = Self::NONE.with(Technique::BusyPoll);
+
     /// The set with one more.
     #[must_use]
     pub const fn with(self, technique: Technique) -> Self {

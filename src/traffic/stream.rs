@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     iperf3::wire::datagram::Tally,
-    measure::{BurstLength, TcpSample, Techniques, tcp_info},
+    measure::{BurstLength, TcpSample, Techniques, sctp_status, tcp_info},
     scenario::Technique,
     sys::{clock, event::Event},
 };
@@ -314,9 +314,15 @@ impl Load {
         self.streams.get(index).map(|stream| stream.role)
     }
 
-    /// A stream's TCP_INFO now.
+    /// A stream's TCP_INFO now, or what SCTP has of it.
     pub fn tcp_sample(&self, index: usize) -> Option<TcpSample> {
-        tcp_info::sample(&*self.streams.get(index)?.socket).ok()
+        if self.datagrams.is_some() {
+            return None;
+        }
+        let socket = &*self.streams.get(index)?.socket;
+        tcp_info::sample(socket)
+            .or_else(|_| sctp_status::sample(socket))
+            .ok()
     }
 
     /// The first stream that broke, and how.

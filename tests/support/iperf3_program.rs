@@ -132,7 +132,8 @@ pub(crate) fn client(who: Who, port: u16, arguments: &[&str]) -> Output {
 }
 
 pub(crate) fn client_with(who: Who, port: u16, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    // A server may take long to start where a processor is emulated.
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let output = who
             .command()

@@ -102,6 +102,8 @@ fn test(
             keepalive: options.keepalive.as_deref().map(keepalive),
             mptcp: options.mptcp,
             flow_label: options.flow_label.and_then(|label| u32::try_from(label).ok()),
+            sctp_addresses: sctp_addresses(options).map_err(one)?,
+            sctp_streams: options.nstreams,
         },
         test,
         document: Some(Box::new(document.clone())),
@@ -233,6 +235,16 @@ pub(super) fn resolve(host: &str, port: u16, options: &Options) -> Result<Socket
         .into_iter()
         .find(wanted)
         .ok_or_else(|| "Address family for hostname not supported".to_owned())
+}
+
+/// The local addresses of SCTP associations (`-X`); an error is what to print of it.
+pub(super) fn sctp_addresses(options: &Options) -> Result<Vec<IpAddr>, String> {
+    let refused = |text| format!("{}: {text}", code(ErrorCode::SCTP_ADDRESSES));
+    options
+        .xbind
+        .iter()
+        .map(|host| Ok(resolve(host, 0, options).map_err(refused)?.ip()))
+        .collect()
 }
 
 /// The test in the engine's terms, and the document for the server.

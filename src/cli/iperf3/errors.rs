@@ -1,7 +1,7 @@
 //! The engine's errors in iperf3's words.
 
 use crate::iperf3::{
-    ConnectError,
+    ConnectError, SCTP_ADVICE,
     client::ClientError,
     server::TestError,
     wire::{ErrorCode, client, server},
@@ -37,6 +37,7 @@ fn connect(number: i32, error: &ConnectError) -> String {
         }
         .to_string(),
         ConnectError::Window { .. } => format!("{}: {error}", code(ErrorCode::BUFFER_NOT_GIVEN)),
+        ConnectError::NoTransport("SCTP", _) => format!("{}: {error}", code(ErrorCode::NO_SCTP)),
         // Stock says no more than this, also where the server has an IPv4 address.
         ConnectError::Option { option, .. } if option.starts_with("IPV6_FLOWLABEL") => code(127),
         other => chain(other),
@@ -89,6 +90,9 @@ pub(super) fn of_server(error: &TestError) -> String {
             Failure::ClientTerminated => return code(ErrorCode::CLIENT_TERMINATED),
             Failure::Interrupted => code(ErrorCode::SERVER_TERMINATED),
             Failure::Closed(_) => "the client has unexpectedly closed the connection".to_owned(),
+            Failure::Refused(code) if code.code == ErrorCode::NO_SCTP => {
+                format!("{code}: this kernel has none: {SCTP_ADVICE}")
+            }
             Failure::Refused(code) => code.to_string(),
             Failure::Unknown(..) => code(ErrorCode::MESSAGE),
             Failure::Length(_, phase) | Failure::Document(phase, _) | Failure::Timeout(phase) => {

@@ -6,7 +6,7 @@ use crate::iperf3::output::view::VERSION;
 /// What `-v` prints.
 pub(super) fn version() -> String {
     format!(
-        "{VERSION} (encapbench {})\n{}\nOptional features available: CPU affinity setting, TCP congestion algorithm setting, sendfile / zerocopy, socket pacing, authentication\n",
+        "{VERSION} (encapbench {})\n{}\nOptional features available: CPU affinity setting, TCP congestion algorithm setting, SCTP, sendfile / zerocopy, socket pacing, authentication\n",
         env!("CARGO_PKG_VERSION"),
         system_info()
     )
@@ -38,6 +38,7 @@ Server or Client:
   --snd-timeout #           ms that sent data may stay without an answer
   --cntl-ka[=#/#/#]         keepalive of the control connection: seconds until
                             the first probe, between probes, and how many
+  -X, --xbind <name>        SCTP: bind to this local address; may be repeated
   -m, --mptcp               multipath TCP; a server takes it from any client
   -4, --version4            IPv4 only
   -6, --version6            IPv6 only
@@ -62,6 +63,8 @@ Server specific:
 Client specific:
   -c, --client <host>       run as a client of that server
   -u, --udp                 UDP (1 Mbit/s unless told otherwise)
+  --sctp                    SCTP, where both kernels have it
+  --nstreams #              SCTP: outgoing streams of an association
   --udp-counters-64bit      for more than 4 thousand million datagrams a stream
   --gsro                    UDP: let the kernel cut and join datagrams
   --dont-fragment           UDP over IPv4: forbid fragments
@@ -75,13 +78,13 @@ Client specific:
   -t, --time      #         seconds to transmit (10; 0 until interrupted)
   -n, --bytes     #[KMG]    bytes to transmit, instead of -t
   -k, --blockcount #[KMG]   blocks to transmit, instead of -t or -n
-  -l, --length    #[KMG]    bytes of a block (128K)
+  -l, --length    #[KMG]    bytes of a block (128K; of SCTP 64K)
   -P, --parallel  #         streams (1), above 128 between encapbenches
   -R, --reverse             the server sends
   --bidir                   both send
   -w, --window    #[KMG]    socket buffers
   -C, --congestion <algo>   congestion control
-  -M, --set-mss   #         maximum segment size
+  -M, --set-mss   #         maximum segment size (of SCTP from 512)
   -N, --no-delay            send small segments at once
   -S, --tos N               IP type of service, 0-255 (52, 064, 0x34)
   --dscp N                  the same as a DSCP, 0-63 or by name
@@ -102,7 +105,7 @@ Client specific:
                             IPERF3_PASSWORD or the terminal
   --rsa-public-key-path     the server's public RSA key (PEM)
 
-Known, and not to be had here (each says why): -D -X --nstreams --sctp
+Known, and not to be had here (it says why): -D
 
 [KMG]: a suffix K, M, G or T; powers of 1024 for sizes, of 1000 for rates.
 

@@ -85,8 +85,10 @@ pub(super) struct Options {
     pub(super) skew: u64,
     pub(super) pkcs1: bool,
     pub(super) transport: Transport,
-    pub(super) xbind: bool,
-    pub(super) nstreams: bool,
+    /// Names or addresses of this host, for SCTP.
+    pub(super) xbind: Vec<String>,
+    /// Outgoing SCTP streams.
+    pub(super) nstreams: Option<u16>,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) bitrate: Option<i64>,
     pub(super) burst: Option<i64>,
@@ -160,8 +162,8 @@ impl Default for Options {
             skew: crate::iperf3::auth::SKEW_THRESHOLD,
             pkcs1: false,
             transport: Transport::Tcp,
-            xbind: false,
-            nstreams: false,
+            xbind: Vec::new(),
+            nstreams: None,
             connect_timeout: None,
             bitrate: None,
             burst: None,

@@ -97,6 +97,7 @@ fn bind(options: &Options, hooks: crate::iperf3::server::Hooks) -> Result<Server
             keepalive: options.keepalive.as_deref().map(client::keepalive),
             // A client asks for it, test by test; plain TCP is accepted all the same.
             mptcp: true,
+            sctp_addresses: client::sctp_addresses(options).map_err(Stopped::Error)?,
             ..SocketOptions::default()
         },
         file: options.file.clone(),

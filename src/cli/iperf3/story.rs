@@ -7,7 +7,7 @@ use crate::{
             Connected, Cpu, EndView, FileTotal, IntervalView, Side, StartView, StreamEnd, StreamInterval,
             TcpInterval, TcpTotal, UdpInterval, UdpTotal,
         },
-        wire::{Cookie, Parameters, Results},
+        wire::{Cookie, Parameters, Results, Transport},
     },
     measure::{Direction, StreamResult, UdpResult},
     traffic::disk_file::DiskFile,
@@ -204,13 +204,12 @@ impl Story {
                 },
                 sent_seconds: if sends { own } else { other },
                 received_seconds: if sends { other } else { own },
-                tcp: if stream.udp.is_none()
-                    && (sends || peer.is_some_and(|peer| peer.sender_has_retransmits == 1))
-                {
-                    Some(tcp_total(stream, sends))
-                } else {
-                    None
-                },
+                tcp: match self.start.parameters.transport {
+                    Transport::Tcp => sends || peer.is_some_and(|peer| peer.sender_has_retransmits == 1),
+                    Transport::Sctp => true,
+                    Transport::Udp => false,
+                }
+                .then(|| tcp_total(stream, sends)),
                 udp: stream.udp.map(|udp| udp_total(udp, sends, told.is_some())),
                 file: self.file.as_ref().map(|file| FileTotal {
                     size: file.size(),

@@ -15,12 +15,6 @@ use std::time::Duration;
 /// Bytes of a block with `fast` where neither they nor a rate are asked for: what measured best of 128 KiB to 1 MiB.
 const FAST_LENGTH: i64 = 512 << 10;
 
-/// Bytes of a block without `fast`, as iperf3, and where a rate is held, of which a block is the grain.
-const COPY_LENGTH: i64 = 128 << 10;
-
-/// Bytes of a UDP datagram where nothing tells the path's: as iperf3.
-const DATAGRAM_LENGTH: i64 = 1460;
-
 /// Which ends send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Flow {
@@ -49,9 +43,9 @@ pub enum Finish {
 /// What a test does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestParameters {
-    /// TCP or UDP; SCTP is refused.
+    /// TCP, UDP, or SCTP where both kernels have it.
     pub transport: Transport,
-    /// Streams per direction, 1 to 16384; of UDP 1 to 128. Above 128 the server must be ours.
+    /// Streams per direction, 1 to 16384; of UDP and SCTP 1 to 128. Above 128 the server must be ours.
     pub streams: u32,
     /// Which ends send.
     pub flow: Flow,
@@ -59,14 +53,14 @@ pub struct TestParameters {
     pub finish: Finish,
     /// Warm-up before it, up to 600 s.
     pub omit: Duration,
-    /// Bytes of a write and a read, 1 to 1 MiB; iperf3's 128 KiB if `None`, or what measures best with `fast`. Of UDP
-    /// the bytes of each datagram, 16 to 65507; the MSS of the control connection if `None`, as iperf3.
+    /// Bytes of a write and a read, 1 to 1 MiB; iperf3's 128 KiB if `None` (of SCTP 64 KiB), or what measures best with
+    /// `fast`. Of UDP the bytes of each datagram, 16 to 65507; the MSS of the control connection if `None`, as iperf3.
     pub length: Option<Bytes>,
     /// Socket buffers at both ends, up to 512 MiB; the kernel's tuning if `None`.
     pub window: Option<Bytes>,
-    /// TCP_MAXSEG, up to 32767.
+    /// TCP_MAXSEG, up to 32767; of SCTP SCTP_MAXSEG, which nothing below 512 changes.
     pub mss: Option<u16>,
-    /// TCP_NODELAY.
+    /// TCP_NODELAY or SCTP_NODELAY.
     pub no_delay: bool,
     /// The congestion control of both ends; the system's if `None`. A client whose kernel refuses it fails; a server
     /// goes on with its own.
@@ -125,11 +119,9 @@ impl TestParameters {
         } else {
             TechniqueSet::BASE
         };
-        let of_transport = match self.transport {
-            Transport::Udp => TechniqueSet::UDP,
-            Transport::Tcp | Transport::Sctp => TechniqueSet::TCP,
-        };
-        base.union(self.with).minus(self.without).and(of_transport)
+        base.union(self.with)
+            .minus(self.without)
+            .and(self.transport.techniques())
     }
 
     /// What goes over the wire. Where UDP datagrams have no length given, [`run`] puts in the MSS of the control
@@ -149,9 +141,9 @@ impl TestParameters {
         };
         let udp = self.transport == Transport::Udp;
         let default = match self.transport {
-            Transport::Udp => DATAGRAM_LENGTH,
-            Transport::Tcp | Transport::Sctp if self.fast && self.bitrate.is_none() => FAST_LENGTH,
-            Transport::Tcp | Transport::Sctp => COPY_LENGTH,
+            // Where a rate is held, a block is its grain.
+            Transport::Tcp if self.fast && self.bitrate.is_none() => FAST_LENGTH,
+            other => other.block() as i64,
         };
         let len = self.length.map_or(default, |length| integer(length.0));
         let techniques = self.techniques();
@@ -188,17 +180,14 @@ impl TestParameters {
         };
         parameters.set_techniques(techniques);
         let within = |value: i64, range: std::ops::RangeInclusive<i64>| range.contains(&value);
-        if udp && !within(self.streams.into(), 1..=STREAMS_LIMIT) {
-            return Err(ClientError::OutOfRange("streams", "1 to 128 of UDP"));
+        if self.transport != Transport::Tcp && !within(self.streams.into(), 1..=STREAMS_LIMIT) {
+            return Err(ClientError::OutOfRange("streams", "1 to 128 of UDP or SCTP"));
         }
         if !within(self.streams.into(), 1..=MANY_STREAMS_LIMIT) {
             return Err(ClientError::OutOfRange(
                 "streams",
                 "1 to 16384, and above 128 between ends of encapbench",
             ));
-        }
-        if self.transport == Transport::Sctp {
-            return Err(ClientError::OutOfRange("transport", "TCP or UDP"));
         }
         if udp && !within(len, SHORTEST as i64..=LONGEST as i64) {
             return Err(ClientError::OutOfRange("length", "16 to 65507 B"));

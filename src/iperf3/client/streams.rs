@@ -3,6 +3,7 @@
 use super::{ClientError, Run};
 use crate::{
     iperf3::{
+        association,
         link::{self, ConnectError},
         session::DataStream,
         wire::{State, Transport, client::Phase, stream_id},
@@ -11,7 +12,7 @@ use crate::{
     sys::descriptors,
     traffic::stream::Role,
 };
-use socket2::Socket;
+use socket2::{Protocol, Socket};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -44,7 +45,11 @@ impl Run<'_> {
             }
             let sockets = &self.options.sockets;
             let (address, timeout) = (sockets.target(self.options.address), self.options.connect_timeout);
-            let (protocol, local) = (sockets.protocol(), self.local(index));
+            let protocol = match self.parameters.transport {
+                Transport::Sctp => Protocol::SCTP,
+                _ => sockets.protocol(),
+            };
+            let local = self.local(index);
             let socket = link::connect(address, protocol, local, timeout, self.stop, |socket| {
                 self.prepare(socket)
             })
@@ -81,7 +86,12 @@ impl Run<'_> {
 
     /// The local end of a stream, where it is not the kernel's choice.
     fn local(&self, index: usize) -> Option<SocketAddr> {
-        let (ip, port) = (self.options.bind, self.options.sockets.port);
+        let sockets = &self.options.sockets;
+        let ip = match sockets.sctp_addresses.first() {
+            Some(first) if self.parameters.transport == Transport::Sctp => Some(*first),
+            _ => self.options.bind,
+        };
+        let port = sockets.port;
         if ip.is_none() && port.is_none() {
             return None;
         }
@@ -101,11 +111,13 @@ impl Run<'_> {
             option: refused.option,
             source: refused.source,
         };
-        let udp = self.parameters.transport == Transport::Udp;
-        self.options.sockets.set(socket, address, !udp)?;
-        self.options.sockets.set_flow_label(socket, address)?;
-        if !udp {
-            link::set_mss(socket, &self.parameters).map_err(refused)?;
+        let (sockets, transport) = (&self.options.sockets, self.parameters.transport);
+        sockets.set(socket, address, transport == Transport::Tcp)?;
+        sockets.set_flow_label(socket, address)?;
+        match transport {
+            Transport::Tcp => link::set_mss(socket, &self.parameters).map_err(refused)?,
+            Transport::Sctp => association::prepare(socket, &self.parameters, sockets).map_err(refused)?,
+            Transport::Udp => {}
         }
         if let Some(window) = self.options.test.window
             && let Some(small) = link::set_window(socket, window.0).map_err(refused)?
@@ -116,12 +128,15 @@ impl Run<'_> {
                 limit: small.limit,
             });
         }
-        if udp {
-            return link::set_datagram_options(socket, &self.parameters, address.is_ipv6()).map_err(refused);
-        }
-        if let Some(name) = &self.options.test.congestion {
+        let (parameters, ipv6) = (&self.parameters, address.is_ipv6());
+        if let (Transport::Tcp, Some(name)) = (transport, &self.options.test.congestion) {
             link::set_congestion(socket, name).map_err(refused)?;
         }
-        link::set_options(socket, &self.parameters, address.is_ipv6()).map_err(refused)
+        match transport {
+            Transport::Tcp => link::set_options(socket, parameters, ipv6),
+            Transport::Udp => link::set_datagram_options(socket, parameters, ipv6),
+            Transport::Sctp => association::set_options(socket, parameters, ipv6),
+        }
+        .map_err(refused)
     }
 }

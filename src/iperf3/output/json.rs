@@ -87,6 +87,10 @@ pub fn start(view: &StartView) -> Json {
         object.build()
     });
     let put_buffers = |object: &mut ObjectBuilder| {
+        // As stock, which looks at the buffers of TCP and UDP alone.
+        if parameters.transport == Transport::Sctp {
+            return;
+        }
         object.integer("sock_bufsize", Some(parameters.window.unwrap_or(0)));
         object.integer("sndbuf_actual", Some(view.buffers.0));
         object.integer("rcvbuf_actual", Some(view.buffers.1));
@@ -246,7 +250,7 @@ pub fn interval(start: &StartView, view: &IntervalView) -> Json {
             .fold(0, u64::saturating_add);
         let mut sum = ObjectBuilder::default();
         put_span(&mut sum, &span, bytes, bits_per_second(bytes, span.seconds));
-        if sends && streams.iter().any(|stream| stream.tcp.is_some()) {
+        if sends && start.tells_retransmits() && streams.iter().any(|stream| stream.tcp.is_some()) {
             let retransmits: u64 = streams
                 .iter()
                 .filter_map(|stream| stream.tcp)

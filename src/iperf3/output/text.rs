@@ -41,7 +41,7 @@ pub fn start(view: &StartView, style: Style) -> Vec<String> {
     let parameters = &view.parameters;
     let mut lines = Vec::new();
     if style.verbose {
-        if view.side == Side::Client && parameters.transport != Transport::Sctp && view.mss > 0 {
+        if view.side == Side::Client && view.mss > 0 {
             lines.push(format!("Control connection MSS {}", view.mss));
         }
         lines.push(format!("Time: {}", http_date((view.time_millis / 1000) as i64)));
@@ -183,6 +183,7 @@ pub fn interval(start: &StartView, view: &IntervalView, first: bool, style: Styl
         lines.push(SEPARATOR.to_owned());
     }
     let omitted = if view.omitted { "(omitted)" } else { "" };
+    let retransmits = start.tells_retransmits();
     for direction in start.directions() {
         let sends = start.side.sends(direction);
         let streams: Vec<&StreamInterval> =
@@ -198,7 +199,7 @@ pub fn interval(start: &StartView, view: &IntervalView, first: bool, style: Styl
             let head = row(id(stream.socket), stream.bytes).head(style.unit);
             lines.push(if let Some(udp) = stream.udp {
                 udp_interval(&head, udp, sends, start.bidirectional(), omitted)
-            } else if let Some(tcp) = stream.tcp.filter(|_| sends) {
+            } else if let Some(tcp) = stream.tcp.filter(|_| sends && retransmits) {
                 tcp_interval(&head, tcp, omitted)
             } else {
                 format!("{head}                  {omitted}")
@@ -221,7 +222,7 @@ pub fn interval(start: &StartView, view: &IntervalView, first: bool, style: Styl
                     jitter: udp.iter().map(|udp| udp.jitter).sum::<f64>() / udp.len() as f64,
                 };
                 udp_interval(&head, sum, sends, start.bidirectional(), omitted)
-            } else if sends && streams.iter().any(|stream| stream.tcp.is_some()) {
+            } else if sends && retransmits && streams.iter().any(|stream| stream.tcp.is_some()) {
                 let retransmits: u64 = streams
                     .iter()
                     .filter_map(|s| s.tcp)
@@ -354,13 +355,15 @@ fn push_ends(
     };
     if only(sends) {
         let head = row(stream.sent, stream.sent_seconds);
-        lines.push(match (stream.udp, stream.tcp) {
-            (Some(udp), _) => loss(&head, 0.0, 0, udp.sent, "sender"),
-            // Between 3.12 and 3.21 the blanks before a stream's `sender` shrank by one, the sum's did not.
-            (None, Some(tcp)) if sum => format!("{head}  {:3}             sender", tcp.retransmits),
-            (None, Some(tcp)) => format!("{head}  {:3}            sender", tcp.retransmits),
-            (None, None) => format!("{head}                  sender"),
-        });
+        lines.push(
+            match (stream.udp, stream.tcp.filter(|_| start.tells_retransmits())) {
+                (Some(udp), _) => loss(&head, 0.0, 0, udp.sent, "sender"),
+                // Between 3.12 and 3.21 the blanks before a stream's `sender` shrank by one, the sum's did not.
+                (None, Some(tcp)) if sum => format!("{head}  {:3}             sender", tcp.retransmits),
+                (None, Some(tcp)) => format!("{head}  {:3}            sender", tcp.retransmits),
+                (None, None) => format!("{head}                  sender"),
+            },
+        );
     } else if style.verbose {
         lines.push(format!("[{id}] (sender statistics not available)"));
     }

@@ -55,7 +55,7 @@ pub struct StartView {
     pub parameters: Parameters,
     /// Seconds between reports; 0 for none.
     pub interval: f64,
-    /// The MSS of the control connection in bytes, 0 where unknown (a server says 0).
+    /// The MSS of a data connection, or where it has none of the control connection, in bytes, 0 where unknown (a server says 0).
     pub mss: i64,
     /// Actual sizes in bytes of a data socket's send and receive buffers.
     pub buffers: (i64, i64),
@@ -76,6 +76,11 @@ impl StartView {
         }
     }
 
+    /// Whether resent segments are told in text and in sums: newer releases have them of SCTP in each stream's JSON alone.
+    pub fn tells_retransmits(&self) -> bool {
+        self.parameters.transport == Transport::Tcp
+    }
+
     /// The transport's name.
     pub const fn protocol(&self) -> &'static str {
         match self.parameters.transport {
@@ -86,7 +91,7 @@ impl StartView {
     }
 }
 
-/// TCP_INFO of a sender in an interval.
+/// TCP_INFO of a sender in an interval; of SCTP what it has of that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TcpInterval {
     /// Segments sent again in the interval.
@@ -125,7 +130,7 @@ pub struct StreamInterval {
     pub direction: Direction,
     /// Bytes in the interval.
     pub bytes: u64,
-    /// Only of TCP senders.
+    /// Only of TCP and SCTP senders.
     pub tcp: Option<TcpInterval>,
     /// Only of UDP.
     pub udp: Option<UdpInterval>,
@@ -204,7 +209,7 @@ pub struct StreamEnd {
     pub sent_seconds: f64,
     /// Seconds that the receiver measured.
     pub received_seconds: f64,
-    /// Where the sender has TCP_INFO.
+    /// Where the sender has TCP_INFO, and of SCTP.
     pub tcp: Option<TcpTotal>,
     /// Only of UDP.
     pub udp: Option<UdpTotal>,

@@ -5,6 +5,7 @@ use self::streams::LINE;
 pub(super) use self::streams::{Arrivals, set_window};
 use super::{
     GOODBYE, Note, ServerEvent, ServerOptions, ServerOutput, ServerReport, TestError, Waiting,
+    associations::Associations,
     door::{Door, Gate},
     lock,
     watch::Watch,
@@ -46,6 +47,8 @@ pub(super) struct Test {
     /// The listener, where this test has it for itself.
     pub(super) listener: Option<Arc<Socket>>,
     pub(super) ipv6: bool,
+    /// Where the server listens.
+    pub(super) address: SocketAddr,
     pub(super) waiting: Waiting,
     pub(super) gate: Arc<Gate>,
     pub(super) notes: mpsc::Sender<Note>,
@@ -104,6 +107,7 @@ impl Test {
             parameters: Parameters::default(),
             arrivals: None,
             door: None,
+            associations: None,
             in_line: None,
             streams: Vec::new(),
             session: None,
@@ -193,7 +197,9 @@ struct Run {
     arrivals: Option<Arc<Arrivals>>,
     /// Where UDP streams come in, while they do.
     door: Option<Door>,
-    /// Since when it waits to open UDP streams.
+    /// Where SCTP streams come in, while they do.
+    associations: Option<Associations>,
+    /// Since when it waits to open UDP or SCTP streams.
     in_line: Option<Instant>,
     streams: Vec<DataStream>,
     session: Option<Session>,
@@ -254,7 +260,7 @@ impl Run {
                     }
                 }
                 Phase::Accepting => {
-                    if let Err(code) = self.take_arrivals().and_then(|()| self.take_datagrams()) {
+                    if let Err(code) = self.take_streams() {
                         self.machine.handle(self.now(), Input::Refuse(code));
                         continue;
                     }
@@ -301,7 +307,8 @@ impl Run {
                 _ => {}
             }
             let stop = (!self.interrupted).then_some(&self.test.stop);
-            let fds = self.door.as_ref().map(Door::fds).unwrap_or_default();
+            let mut fds = self.door.as_ref().map(Door::fds).unwrap_or_default();
+            fds.extend(self.associations.iter().flat_map(Associations::fds));
             link::wait_for_any(&self.test.link, &self.wake, stop, &fds, self.timeout());
             self.wake.clear();
             self.listen();
@@ -326,7 +333,10 @@ impl Run {
         if let Some(since) = self.in_line {
             at_most(LINE.saturating_sub(since.elapsed()));
         }
-        if self.door.is_some()
+        if let Some(time) = self.associations.as_ref().and_then(Associations::timeout) {
+            at_most(time);
+        }
+        if (self.door.is_some() || self.associations.is_some())
             && let Some(deadline) = self.test.gate.deadline()
         {
             at_most(deadline.saturating_duration_since(Instant::now()));
@@ -399,6 +409,7 @@ impl Run {
                     &self.parameters,
                     &Local {
                         interval: self.test.options.sample_interval,
+                        mss: 0,
                         serves: true,
                         file: self.test.options.file.clone(),
                     },

@@ -38,6 +38,8 @@ codes! {
     FILE = 14;
     /// Burst out of range.
     BURST = 15;
+    /// The kernel has no SCTP.
+    NO_SCTP = 18;
     /// UDP block size out of range.
     UDP_BLOCK_SIZE = 20;
     /// TOS out of range.
@@ -64,6 +66,8 @@ codes! {
     SERVER_TERMINATED = 120;
     /// The server is busy.
     ACCESS_DENIED = 121;
+    /// NODELAY could not be set.
+    SET_NODELAY = 122;
     /// MSS could not be set.
     SET_MSS = 123;
     /// TOS could not be set.
@@ -74,6 +78,10 @@ codes! {
     AFFINITY = 132;
     /// Congestion control could not be set.
     CONGESTION = 134;
+    /// The number of SCTP streams could not be set.
+    SCTP_STREAMS = 138;
+    /// An address of a multihomed SCTP socket could not be had.
+    SCTP_ADDRESSES = 139;
     /// The kernel did not give the asked-for socket buffer.
     BUFFER_NOT_GIVEN = 141;
     /// Authentication failed.

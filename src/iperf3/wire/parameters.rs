@@ -20,6 +20,26 @@ pub enum Transport {
     Sctp,
 }
 
+impl Transport {
+    /// The techniques that it has.
+    pub const fn techniques(self) -> TechniqueSet {
+        match self {
+            Self::Tcp => TechniqueSet::TCP,
+            Self::Udp => TechniqueSet::UDP,
+            Self::Sctp => TechniqueSet::SCTP,
+        }
+    }
+
+    /// The bytes of a block where nobody says.
+    pub const fn block(self) -> usize {
+        match self {
+            Self::Tcp => 131_072,
+            Self::Udp => 1460,
+            Self::Sctp => 65_536,
+        }
+    }
+}
+
 /// UDP segmentation and receive offload keys (3.21).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentationOffload {
@@ -291,15 +311,10 @@ impl Parameters {
 
     /// How the streams of this test are driven: by our own key, else by those of stock.
     pub fn technique_set(&self) -> TechniqueSet {
-        let of_transport = if self.transport == Transport::Udp {
-            TechniqueSet::UDP
-        } else {
-            TechniqueSet::TCP
-        };
         self.techniques
             .as_deref()
             .map_or_else(|| self.stock_techniques(), TechniqueSet::read)
-            .and(of_transport)
+            .and(self.transport.techniques())
     }
 
     /// What the keys of stock say.
@@ -353,15 +368,10 @@ impl Parameters {
 
     /// The bytes of a block; the transport's default where absent.
     pub fn block(&self) -> usize {
-        let default = match self.transport {
-            Transport::Tcp => 131_072,
-            Transport::Udp => 1460,
-            Transport::Sctp => 65_536,
-        };
         self.len
             .and_then(|len| usize::try_from(len).ok())
             .filter(|len| *len > 0)
-            .unwrap_or(default)
+            .unwrap_or(self.transport.block())
     }
 }
 

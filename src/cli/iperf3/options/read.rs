@@ -334,8 +334,11 @@ impl Options {
             }
             Id::Title => self.title = text(),
             Id::Congestion | Id::LinuxCongestion => self.congestion = text(),
-            Id::Nstreams => self.nstreams = true,
-            Id::Xbind => self.xbind = true,
+            Id::Nstreams => {
+                let streams = within(number(size(value))?, 1..=65_535, ErrorCode::SCTP_STREAMS)?;
+                self.nstreams = Some(streams as u16);
+            }
+            Id::Xbind => self.xbind.push(value.to_owned()),
             Id::Pidfile => self.pidfile = text(),
             Id::Logfile => self.logfile = text(),
             Id::Forceflush => self.forceflush = true,

@@ -34,7 +34,7 @@ pub fn end(start: &StartView, view: &EndView) -> Json {
         if udp {
             put_udp_sums(&mut object, start.side.sends(direction), suffix, &streams);
         } else {
-            put_tcp_sums(&mut object, start.side.sends(direction), suffix, &streams);
+            put_tcp_sums(&mut object, start, direction, suffix, &streams);
         }
     }
     let mut cpu = ObjectBuilder::default();
@@ -125,7 +125,14 @@ fn longest(streams: &[&StreamEnd], seconds: impl Fn(&StreamEnd) -> f64) -> f64 {
     streams.iter().map(|stream| seconds(stream)).fold(0.0, f64::max)
 }
 
-fn put_tcp_sums(object: &mut ObjectBuilder, sends: bool, suffix: &str, streams: &[&StreamEnd]) {
+fn put_tcp_sums(
+    object: &mut ObjectBuilder,
+    start: &StartView,
+    direction: Direction,
+    suffix: &str,
+    streams: &[&StreamEnd],
+) {
+    let sends = start.side.sends(direction);
     let whole = |seconds: f64| Span {
         start: 0.0,
         end: seconds,
@@ -138,7 +145,7 @@ fn put_tcp_sums(object: &mut ObjectBuilder, sends: bool, suffix: &str, streams: 
     let seconds = longest(streams, |stream| stream.sent_seconds);
     let mut sum = ObjectBuilder::default();
     put_span(&mut sum, &whole(seconds), sent, bits_per_second(sent, seconds));
-    if streams.iter().any(|stream| stream.tcp.is_some()) {
+    if start.tells_retransmits() && streams.iter().any(|stream| stream.tcp.is_some()) {
         let retransmits: u64 = streams
             .iter()
             .filter_map(|stream| stream.tcp)

@@ -1,11 +1,15 @@
 //! How a test at the server comes by its streams: TCP connections that the accept loop hands over, datagrams at the
-//! door when it is this test's turn.
+//! door or SCTP associations when it is this test's turn.
 
 use super::{Run, lock};
 use crate::{
     iperf3::{
-        link,
-        server::{Note, ServerEvent, door::Door},
+        association, link,
+        server::{
+            Note, ServerEvent,
+            associations::{Association, Associations},
+            door::Door,
+        },
         session::DataStream,
         wire::{ErrorCode, Parameters, Transport, server::Input},
     },
@@ -20,8 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a test may wait for its turn to open UDP streams.
+/// How long a test may wait for its turn to open UDP or SCTP streams.
 pub(super) const LINE: Duration = Duration::from_mins(1);
+
 /// Streams that arrived for a test.
 #[derive(Debug)]
 pub(in crate::iperf3::server) struct Arrivals {
@@ -57,7 +62,9 @@ impl Arrivals {
 
 impl Run {
     pub(super) fn prepare(&mut self, parameters: Parameters) -> Result<(), ErrorCode> {
-        if parameters.transport == Transport::Sctp || parameters.mptcp && !self.test.options.sockets.mptcp {
+        if parameters.transport == Transport::Sctp {
+            association::ask()?;
+        } else if parameters.mptcp && !self.test.options.sockets.mptcp {
             return Err(ErrorCode::new(ErrorCode::UNIMPLEMENTED));
         }
         self.open_file(&parameters)?;
@@ -73,6 +80,11 @@ impl Run {
             tracing::warn!(peer = %self.test.peer, "refused a test of {} streams: {error}", parameters.total_streams());
             let error = io::Error::from_raw_os_error(libc::EMFILE);
             return Err(ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error));
+        }
+        if parameters.transport == Transport::Sctp {
+            self.in_line = Some(Instant::now());
+            self.accepted(parameters);
+            return Ok(());
         }
         // On a listener of our own, options can be set where they take part in the handshake.
         if let Some(listener) = &self.test.listener {
@@ -98,8 +110,8 @@ impl Run {
         };
         let opened = match parameters.transport {
             _ if parameters.bidirectional => Err(io::ErrorKind::InvalidInput.into()),
-            Transport::Tcp => file.open(role(0, parameters).0).map(|_| ()),
-            Transport::Udp | Transport::Sctp => return Err(ErrorCode::new(ErrorCode::UDP_FILE)),
+            Transport::Tcp | Transport::Sctp => file.open(role(0, parameters).0).map(|_| ()),
+            Transport::Udp => return Err(ErrorCode::new(ErrorCode::UDP_FILE)),
         };
         opened.map_err(|error| {
             tracing::warn!(peer = %self.test.peer, "refused a test: {}: {error}", file.path().display());
@@ -117,16 +129,13 @@ impl Run {
         let _ = self.test.notes.send(Note::Begun);
     }
 
-    /// Waits to open UDP streams; what to tell the machine once that is decided.
+    /// Waits to open UDP or SCTP streams; what to tell the machine once that is decided.
     pub(super) fn stand_in_line(&mut self) -> Option<Input<'static>> {
         let since = self.in_line?;
         if self.test.gate.enter(self.test.cookie, &self.wake) {
             self.in_line = None;
-            Some(match Door::open(self.control.0, self.control.1.ip()) {
-                Ok(door) => {
-                    self.door = Some(door);
-                    Input::Prepared
-                }
+            Some(match self.open_door() {
+                Ok(()) => Input::Prepared,
                 Err(code) => {
                     self.leave_gate();
                     Input::Refuse(code)
@@ -140,14 +149,47 @@ impl Run {
         }
     }
 
+    fn open_door(&mut self) -> Result<(), ErrorCode> {
+        let (local, client) = self.control;
+        if self.parameters.transport == Transport::Udp {
+            self.door = Some(Door::open(local, client.ip())?);
+        } else {
+            self.associations = Some(Associations::open(
+                self.test.cookie,
+                self.test.address,
+                local.ip(),
+                &self.parameters,
+                &self.test.options,
+            )?);
+        }
+        Ok(())
+    }
+
     pub(super) fn leave_gate(&mut self) {
         self.in_line = None;
         self.door = None;
+        self.associations = None;
         self.test.gate.leave(self.test.cookie);
     }
 
-    /// Takes UDP streams that have come.
-    pub(super) fn take_datagrams(&mut self) -> Result<(), ErrorCode> {
+    /// Takes streams that have come.
+    pub(super) fn take_streams(&mut self) -> Result<(), ErrorCode> {
+        self.take_arrivals()?;
+        self.take_datagrams()?;
+        self.take_associations()?;
+        let late = (self.door.is_some() || self.associations.is_some())
+            && self
+                .test
+                .gate
+                .deadline()
+                .is_some_and(|deadline| Instant::now() >= deadline);
+        if late && self.streams.len() < self.parameters.total_streams() {
+            return Err(ErrorCode::new(ErrorCode::STREAM_ACCEPT));
+        }
+        Ok(())
+    }
+
+    fn take_datagrams(&mut self) -> Result<(), ErrorCode> {
         let Some(door) = &mut self.door else {
             return Ok(());
         };
@@ -155,29 +197,41 @@ impl Run {
         while self.streams.len() < self.parameters.total_streams()
             && let Some(socket) = door.accept(&self.parameters)?
         {
-            let (role, direction) = role(self.streams.len(), &self.parameters);
-            let stream = DataStream::new(socket, role, direction)
-                .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
-            self.streams.push(stream);
-        }
-        let late = self
-            .test
-            .gate
-            .deadline()
-            .is_some_and(|deadline| Instant::now() >= deadline);
-        if late && self.streams.len() < self.parameters.total_streams() {
-            return Err(ErrorCode::new(ErrorCode::STREAM_ACCEPT));
+            add(&mut self.streams, &self.parameters, socket)?;
         }
         Ok(())
     }
 
-    pub(super) fn take_arrivals(&mut self) -> Result<(), ErrorCode> {
+    fn take_associations(&mut self) -> Result<(), ErrorCode> {
+        let Some(associations) = &mut self.associations else {
+            return Ok(());
+        };
+        let missing = self.parameters.total_streams() - self.streams.len();
+        for association in associations.accept(missing) {
+            match association {
+                Association::Stream(socket) => {
+                    set_window(&socket, &self.parameters)?;
+                    let ipv6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
+                    association::set_options(&socket, &self.parameters, ipv6)
+                        .map_err(|refused| refused.code)?;
+                    add(&mut self.streams, &self.parameters, socket)?;
+                }
+                Association::Other(peer, reason) => {
+                    let rejected = ServerEvent::Rejected { peer, reason };
+                    let _ = self.test.notes.send(Note::Event(rejected));
+                    self.test.wake_server.raise();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_arrivals(&mut self) -> Result<(), ErrorCode> {
         let Some(arrivals) = &self.arrivals else {
             return Ok(());
         };
         for socket in arrivals.take() {
-            let index = self.streams.len();
-            if index >= self.parameters.total_streams() {
+            if self.streams.len() >= self.parameters.total_streams() {
                 break;
             }
             set_window(&socket, &self.parameters)?;
@@ -196,13 +250,23 @@ impl Run {
                 tracing::warn!(%error, "a stream goes on without an option");
             }
             link::set_options(&socket, &self.parameters, self.test.ipv6).map_err(|refused| refused.code)?;
-            let (role, direction) = role(index, &self.parameters);
-            let stream = DataStream::new(socket, role, direction)
-                .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
-            self.streams.push(stream);
+            add(&mut self.streams, &self.parameters, socket)?;
         }
         Ok(())
     }
+}
+
+/// Adds a stream to those that have come.
+fn add(
+    streams: &mut Vec<DataStream>,
+    parameters: &Parameters,
+    socket: impl Into<Arc<Socket>>,
+) -> Result<(), ErrorCode> {
+    let (role, direction) = role(streams.len(), parameters);
+    let stream = DataStream::new(socket, role, direction)
+        .map_err(|error| ErrorCode::with_source(ErrorCode::CREATE_STREAM, &error))?;
+    streams.push(stream);
+    Ok(())
 }
 
 /// What a stream does, by the order in which it came: in bidir the first half receives, the second sends.
