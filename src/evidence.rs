@@ -3,6 +3,7 @@
 
 mod diagnosis;
 mod inspection;
+mod ipsec;
 mod probe;
 mod setup;
 mod verdict;
@@ -13,6 +14,7 @@ pub use inspection::{
     Inspection, KernelRoute, KernelRule, LinkSeen, MAIN_TABLE, NeighbourSeen, RouteKind, RuleAction,
     VxlanSeen, device_sysctl, protocol_name,
 };
+pub use ipsec::{IpsecDirection, IpsecPolicy, IpsecSeen, IpsecState, IpsecTemplate, KERNEL_IPSEC};
 pub use probe::{BulkSeen, KnockTarget, ProbeSeen, ProbeTarget};
 pub use setup::{BlockSetup, ClusterSetup, NodeSetup, PodSetup, Setup, SubmarinerSetup, TunnelSetup};
 pub use verdict::{EvidenceState, Leg, Verdict, judge, judge_path, legs, nodes};
@@ -31,7 +33,7 @@ pub enum DeviceRole {
     Tunnel,
     /// Leads from a node to its cluster's gateway: `vx-submariner`.
     VxSubmariner,
-    /// Leads from gateway to gateway: `vxlan-tunnel`, `submariner`, `ipsec-tunnel`.
+    /// Leads from gateway to gateway: `vxlan-tunnel`, `submariner`, `ipsec-tunnel`, the kernel's IPsec ([`KERNEL_IPSEC`]).
     Cable,
 }
 

@@ -4,6 +4,7 @@
 
 mod cpu;
 pub mod inspect;
+mod ipsec;
 mod latency;
 pub mod machine;
 pub mod network;

@@ -118,16 +118,16 @@ pub(super) fn longest(seen: &Inspection, table: u32, to: Ipv4Addr) -> Option<&Ke
 /// One address out of every part of `cidr` that the rules and routes of a place may treat differently: its own first,
 /// and the first of each more special route or rule inside.
 pub(super) fn parts(seen: &Inspection, cidr: Cidr4) -> Vec<Ipv4Addr> {
+    let routes = seen.routes.iter().map(|route| route.destination);
+    parts_of(cidr, routes.chain(seen.rules.iter().filter_map(|rule| rule.to)))
+}
+
+/// One address of `cidr` that none of `blocks` covers, where there is one, and the first of each block inside.
+pub(super) fn parts_of(cidr: Cidr4, blocks: impl Iterator<Item = Cidr4>) -> Vec<Ipv4Addr> {
     // The network address itself may be nobody's, but is routed as the others are.
     let first = |block: Cidr4| block.address(1).unwrap_or_else(|| block.network());
     let inside = |block: Cidr4| cidr.overlaps(block) && block.prefix() > cidr.prefix();
-    let mut blocks: Vec<Cidr4> = seen
-        .routes
-        .iter()
-        .map(|route| route.destination)
-        .chain(seen.rules.iter().filter_map(|rule| rule.to))
-        .filter(|block| inside(*block))
-        .collect();
+    let mut blocks: Vec<Cidr4> = blocks.filter(|block| inside(*block)).collect();
     blocks.sort_unstable();
     blocks.dedup();
     // An address that no part covers, where there is one: the first, the last, or between.

@@ -1,6 +1,7 @@
 //! What the kernel of a place holds that decides where packets go: devices, routes, rules, neighbours, packet filter,
 //! sysctls and counters. A worker reads it (`measure::inspect`), the doctor judges it. IPv4.
 
+use super::IpsecSeen;
 use crate::units::Cidr4;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,9 @@ pub struct Inspection {
     pub rules: Vec<KernelRule>,
     /// Sysctls, by the name that `sysctl` takes: a dot within a device's name is a slash.
     pub sysctls: BTreeMap<String, String>,
+    /// IPsec's policies and states; `None`: they could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipsec: Option<IpsecSeen>,
     /// Packet filter chains.
     pub chains: Vec<FilterChain>,
     /// UDP ports that a socket of the place's network namespace listens on, VXLAN's included.

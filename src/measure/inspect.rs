@@ -7,6 +7,7 @@ mod legacy;
 mod sets;
 mod tables;
 
+use super::ipsec;
 use super::network::{NetworkError, apart, connect};
 use crate::evidence::{Inspection, device_sysctl};
 use std::collections::BTreeMap;
@@ -43,6 +44,11 @@ pub fn inspect() -> Result<Inspection, NetworkError> {
         let route = connect()?;
         let mut seen = tables::read(&route).await?;
         filter::read(&mut seen).await;
+        match ipsec::read().await {
+            Ok(ipsec) => seen.ipsec = Some(ipsec),
+            // Told where it matters: at gateways with such a cable.
+            Err(error) => tracing::debug!("IPsec's policies are left out: {error}"),
+        }
         Ok(seen)
     })?;
     legacy::read(&mut seen);
@@ -71,6 +77,9 @@ pub fn inspect() -> Result<Inspection, NetworkError> {
         if let Ok(text) = fs::read_to_string(file) {
             seen.counters.extend(counters(&text));
         }
+    }
+    if let Ok(text) = fs::read_to_string("/proc/thread-self/net/xfrm_stat") {
+        seen.counters.extend(ipsec::counters(&text));
     }
     Ok(seen)
 }

@@ -1,7 +1,8 @@
 //! Devices and routes of the calling thread's network namespace, read over netlink; nothing is changed. Works wherever
 //! a worker runs, without privileges.
 
-use crate::evidence::{DeviceRole, DeviceSeen, RouteQuery, RouteSeen};
+use super::ipsec;
+use crate::evidence::{DeviceRole, DeviceSeen, IpsecSeen, KERNEL_IPSEC, RouteQuery, RouteSeen};
 use nlink::netlink::message::NLM_F_REQUEST;
 use nlink::netlink::messages::{AddressMessage, RouteMessage};
 use nlink::netlink::types::route::{RouteType, RtMsg, RtaAttr};
@@ -45,7 +46,7 @@ pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(nlink::Error) -> Ne
     }
 }
 
-/// Counters, MTU and offloads of `devices`; one that is not there is left out. Blocks for about a millisecond; may be
+/// Counters, MTU and offloads of `devices`, of which [`KERNEL_IPSEC`] may be one; one that is not there is left out. Blocks for about a millisecond; may be
 /// called with and without a tokio runtime.
 ///
 /// # Errors
@@ -57,6 +58,10 @@ pub fn devices(devices: &[(String, DeviceRole)]) -> Result<Vec<DeviceSeen>, Netw
         let ethtool = Connection::<Ethtool>::new_async().await.ok();
         let mut seen = Vec::new();
         for (name, role) in devices {
+            if name == KERNEL_IPSEC {
+                seen.extend(ipsec::device(&route, *role).await?);
+                continue;
+            }
             let link = route
                 .get_link_by_name(name.as_str())
                 .await
@@ -149,17 +154,20 @@ pub fn roles(routes: &[RouteSeen]) -> Result<Vec<(String, DeviceRole)>, NetworkE
     })
 }
 
-/// Which way the kernel would send packets, as `ip route get` tells, in the order of `queries`. Blocks for about a
-/// millisecond; may be called with and without a tokio runtime.
+/// Which way the kernel would send packets, as `ip route get` tells, in the order of `queries`; what an IPsec policy
+/// takes then leaves by [`KERNEL_IPSEC`], as far as this process may read policies. Blocks for about a millisecond; may be called with and without a tokio runtime.
 ///
 /// # Errors
 /// Where netlink can't be used; that there is no route is an answer.
 pub fn routes(queries: &[RouteQuery]) -> Result<Vec<RouteSeen>, NetworkError> {
     apart(async || {
         let route = connect()?;
+        let ipsec = ipsec::read_if_allowed().await;
         let mut seen = Vec::new();
         for query in queries {
-            seen.push(look_up(&route, query).await?);
+            let mut answer = look_up(&route, &ipsec, query).await?;
+            ipsec::output(&ipsec, &mut answer);
+            seen.push(answer);
         }
         Ok(seen)
     })
@@ -173,17 +181,21 @@ pub fn routes(queries: &[RouteQuery]) -> Result<Vec<RouteSeen>, NetworkError> {
 pub fn device_of(address: IpAddr) -> Result<Option<String>, NetworkError> {
     apart(async || {
         let route = connect()?;
-        let addresses = route.get_addresses().await.map_err(failed("addresses"))?;
-        let holder = addresses
-            .iter()
-            .find(|held| held.local().or(held.address()) == Some(&address))
-            .map(AddressMessage::ifindex);
-        let Some(holder) = holder else {
+        let Some(holder) = holder(&route, address).await? else {
             return Ok(None);
         };
         let link = route.get_link_by_index(holder).await.map_err(failed("devices"))?;
         Ok(link.and_then(|link| link.name().map(str::to_owned)))
     })
+}
+
+/// The index of the device that has `address`.
+async fn holder(route: &Connection<Route>, address: IpAddr) -> Result<Option<u32>, NetworkError> {
+    let addresses = route.get_addresses().await.map_err(failed("addresses"))?;
+    Ok(addresses
+        .iter()
+        .find(|held| held.local().or(held.address()) == Some(&address))
+        .map(AddressMessage::ifindex))
 }
 
 /// The device by which packets of `source` come in: the one that it is reached by; `None` where this node has it.
@@ -202,7 +214,11 @@ async fn input_of(route: &Connection<Route>, source: IpAddr) -> Result<Option<u3
     }))
 }
 
-async fn look_up(route: &Connection<Route>, query: &RouteQuery) -> Result<RouteSeen, NetworkError> {
+async fn look_up(
+    route: &Connection<Route>,
+    ipsec: &IpsecSeen,
+    query: &RouteQuery,
+) -> Result<RouteSeen, NetworkError> {
     let mut seen = RouteSeen {
         query: query.clone(),
         device: None,
@@ -215,6 +231,17 @@ async fn look_up(route: &Connection<Route>, query: &RouteQuery) -> Result<RouteS
             Some(source) => input_of(route, source).await?,
             None => None,
         },
+        Some(name) if name == KERNEL_IPSEC => {
+            let input = match ipsec::input(ipsec, query) {
+                Some(address) => holder(route, address.into()).await?,
+                None => None,
+            };
+            if input.is_none() {
+                seen.error = Some("no IPsec policy with a state takes in such packets".to_owned());
+                return Ok(seen);
+            }
+            input
+        }
         Some(name) => {
             let link = route
                 .get_link_by_name(name.as_str())

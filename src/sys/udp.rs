@@ -73,6 +73,17 @@ pub fn set_dont_fragment(socket: impl AsFd) -> io::Result<()> {
     )
 }
 
+/// Lets the kernel take ESP out of what comes to a socket, and decrypt it by its states (UDP_ENCAP_ESPINUDP, RFC 3948).
+///
+/// # Errors
+/// Where the kernel has no IPsec.
+pub fn take_esp(socket: impl AsFd) -> io::Result<()> {
+    // linux/udp.h
+    const UDP_ENCAP: libc::c_int = 100;
+    const UDP_ENCAP_ESPINUDP: libc::c_int = 2;
+    set(socket, libc::SOL_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
+}
+
 /// Sends `bytes` on a connected socket as messages of `message` bytes each (the last may be shorter), [`BATCH`] at
 /// most. Returns how many the kernel took.
 ///

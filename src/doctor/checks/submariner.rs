@@ -2,6 +2,7 @@
 //! rule for the gateway's own packets (preflight list, 3 and 4). Its devices are in `devices`.
 
 mod devices;
+mod ipsec;
 
 use super::links;
 use crate::doctor::examination::{Examination, NodeView};
@@ -18,6 +19,8 @@ pub(super) const RESTART_GATEWAY: &str =
     "kubectl delete pods -n submariner-operator -l app=submariner-gateway";
 /// The table of the VXLAN cable driver's routes, and the priority of its rule.
 const CABLE_TABLE: u32 = 100;
+/// Cables that the kernel's IPsec policies are, where they have no device: the lab's name for it, and the driver's.
+const POLICY_CABLES: [&str; 2] = ["ipsec", "libreswan"];
 /// RT_TABLE_LOCAL.
 const LOCAL_TABLE: u32 = 255;
 /// The priority of the rule for the main table (ip-rule(8)).
@@ -38,19 +41,20 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
             continue;
         }
         if submariner.gateway == view.node.name {
-            // A cable of IPsec policies has no device and no routes.
-            if whole.cable && !submariner.cable_device.is_empty() {
+            if POLICY_CABLES.contains(&submariner.cable.as_str()) && submariner.cable_device.is_empty() {
+                ipsec::check(case, &view, submariner, &remote, findings);
+                let routes = remote.iter();
+                findings.extend(routes.filter_map(|cidr| policy_route(case, &view, submariner, *cidr)));
+            } else if whole.cable && !submariner.cable_device.is_empty() {
                 cable_rule(case, &view, submariner, &remote, findings);
-                for cidr in &remote {
-                    cable_route(case, &view, submariner, *cidr, findings);
-                }
+                let routes = remote.iter();
+                findings.extend(routes.filter_map(|cidr| cable_route(case, &view, submariner, *cidr)));
             }
             host_table(&view, submariner, &remote, findings);
         } else {
             if whole.tunnel {
-                for cidr in &remote {
-                    worker_route(case, &view, submariner, *cidr, findings);
-                }
+                let routes = remote.iter();
+                findings.extend(routes.filter_map(|cidr| worker_route(case, &view, submariner, *cidr)));
             }
             stale_gateway(&view, submariner, &remote, findings);
         }
@@ -64,7 +68,8 @@ pub(super) fn address_on(view: &NodeView<'_>, device: &str) -> Option<Ipv4Addr> 
 
 /// Where packets for another cluster should go.
 struct Way<'a> {
-    device: &'a str,
+    /// The device; `None`: any.
+    device: Option<&'a str>,
     /// The next hop, where it is known.
     via: Option<Ipv4Addr>,
 }
@@ -82,16 +87,22 @@ fn astray<'a>(
         .map(|to| (to, fib::look_up(view.seen, &Packet { from, to, input })))
         .find(|(_, decision)| {
             decision.route().is_none_or(|route| {
-                route.device.as_deref() != Some(way.device)
+                way.device
+                    .is_some_and(|device| route.device.as_deref() != Some(device))
                     || way.via.is_some_and(|via| route.gateway != Some(via))
             })
         })
 }
 
 /// A command that succeeds where packets to `to` go that way.
-fn goes(to: Ipv4Addr, way: &Way<'_>) -> String {
+fn goes(to: Ipv4Addr, course: &Course<'_>) -> String {
+    let way = &course.way;
     let via = way.via.map_or_else(String::new, |via| format!("via {via} "));
-    format!("ip route get {to} | grep -q '{via}dev {} '", way.device)
+    match (way.device, course.from, course.input) {
+        (Some(device), ..) => format!("ip route get {to} | grep -q '{via}dev {device} '"),
+        (None, Some(from), Some(input)) => format!("ip route get {to} from {from} iif {input} >/dev/null"),
+        (None, ..) => format!("ip route get {to} >/dev/null"),
+    }
 }
 
 /// The command that takes away what leads packets astray; `None` where it is a route that others need.
@@ -139,50 +150,91 @@ fn why(decision: Decision<'_>) -> &'static str {
     }
 }
 
-fn worker_route(
-    case: &Examination,
+/// What packets for a range of another cluster should do at a node.
+struct Course<'a> {
+    /// Where they come from.
+    from: Option<Ipv4Addr>,
+    /// The device that they come in by; `None`: the node's own, or its pods'.
+    input: Option<&'a str>,
+    way: Way<'a>,
+    /// Where that leads, in words.
+    goal: &'static str,
+    /// The route that does it, as `ip route` takes it; `None`: not known.
+    right: Option<String>,
+}
+
+/// The finding where packets for `cidr` don't follow `course`, unless `told` says that another finding is of it.
+fn remote_route(
     view: &NodeView<'_>,
     submariner: &SubmarinerSetup,
     cidr: Cidr4,
-    findings: &mut Vec<Finding>,
-) {
-    let device = &submariner.tunnel.device;
-    let from = view.node.blocks.first().and_then(|block| block.cidr.address(1));
-    let via = case
-        .node(&submariner.gateway)
-        .and_then(|gateway| address_on(&gateway, device));
-    let way = Way { device, via };
-    let Some((to, decision)) = astray(view, cidr, from, None, &way) else {
-        return;
-    };
-    // What is left of having been the gateway is a finding of its own.
-    if matches!(decision, Decision::Route(route) | Decision::Refused(route) if route.table == submariner.host_table)
-    {
-        return;
+    course: &Course<'_>,
+    told: impl FnOnce(Ipv4Addr, Decision<'_>) -> bool,
+) -> Option<Finding> {
+    let (to, decision) = astray(view, cidr, course.from, course.input, &course.way)?;
+    if told(to, decision) {
+        return None;
     }
+    let came = course
+        .input
+        .map_or_else(String::new, |input| format!(", in by {input}"));
     let mut finding = Finding::new(
         "remote-route",
         Severity::Error,
         &view.node.name,
         format!(
-            "packets for {cidr} of another cluster don't go to the gateway: {}",
+            "packets for {cidr} of another cluster don't go {}: {}",
+            course.goal,
             what(decision)
         ),
     )
-    .seen(format!("to {to}: {}", decision.text()));
-    if let Some(via) = via {
-        finding = finding.seen(format!("expected: {cidr} via {via} dev {device} proto static"));
+    .seen(format!("to {to}{came}: {}", decision.text()));
+    if let Some(right) = &course.right {
+        finding = finding.seen(format!("expected: {right}"));
     }
     finding = finding.why(why(decision));
     if let Some(command) = remove(decision, cidr, submariner) {
         finding = finding.remedy(command);
     }
-    if let Some(via) = via {
-        finding = finding.remedy(format!(
-            "ip route replace {cidr} via {via} dev {device} proto static"
-        ));
+    if let Some(right) = &course.right {
+        finding = finding.remedy(format!("ip route replace {right}"));
     }
-    findings.push(on_a_cluster(finding, decision).verify(goes(to, &way)));
+    Some(on_a_cluster(finding, decision).verify(goes(to, course)))
+}
+
+/// The table of the route that decided.
+fn table_of(decision: Decision<'_>) -> Option<u32> {
+    match decision {
+        Decision::Route(route) | Decision::Refused(route) => Some(route.table),
+        Decision::RefusedByRule(_) | Decision::Nowhere => None,
+    }
+}
+
+/// On workers packets for another cluster go to the gateway.
+fn worker_route(
+    case: &Examination,
+    view: &NodeView<'_>,
+    submariner: &SubmarinerSetup,
+    cidr: Cidr4,
+) -> Option<Finding> {
+    let device = &submariner.tunnel.device;
+    let via = case
+        .node(&submariner.gateway)
+        .and_then(|gateway| address_on(&gateway, device));
+    let course = Course {
+        from: view.node.blocks.first().and_then(|block| block.cidr.address(1)),
+        input: None,
+        way: Way {
+            device: Some(device),
+            via,
+        },
+        goal: "to the gateway",
+        right: via.map(|via| format!("{cidr} via {via} dev {device} proto static")),
+    };
+    // What is left of having been the gateway is a finding of its own.
+    remote_route(view, submariner, cidr, &course, |_, decision| {
+        table_of(decision) == Some(submariner.host_table)
+    })
 }
 
 fn on_a_cluster(finding: Finding, decision: Decision<'_>) -> Finding {
@@ -198,53 +250,59 @@ fn on_a_cluster(finding: Finding, decision: Decision<'_>) -> Finding {
     finding.on_a_cluster(RESTART)
 }
 
+/// An address of a pod of another node, whose packets come in by Submariner's device.
+fn workers_pod(case: &Examination, view: &NodeView<'_>) -> Option<Ipv4Addr> {
+    case.peers(view)
+        .find_map(|worker| worker.node.blocks.first().and_then(|block| block.cidr.address(1)))
+}
+
+/// On gateways they go into the cable's device.
 fn cable_route(
     case: &Examination,
     view: &NodeView<'_>,
     submariner: &SubmarinerSetup,
     cidr: Cidr4,
-    findings: &mut Vec<Finding>,
-) {
+) -> Option<Finding> {
     let device = &submariner.cable_device;
-    let from = case
-        .peers(view)
-        .find_map(|worker| worker.node.blocks.first().and_then(|block| block.cidr.address(1)));
-    let right = cable_way(case, view, submariner, cidr);
-    let Some((to, decision)) = astray(view, cidr, from, Some(&submariner.tunnel.device), &right.way) else {
-        return;
+    let CableWay { way, table, text } = cable_way(case, view, submariner, cidr);
+    let course = Course {
+        from: workers_pod(case, view),
+        input: Some(&submariner.tunnel.device),
+        way,
+        goal: "into the cable",
+        right: Some(text),
     };
-    let has_rule = view.seen.rules.iter().any(|rule| leads_to(rule, right.table));
-    let is_there =
-        fib::longest(view.seen, right.table, to).is_some_and(|route| route.device.as_ref() == Some(device));
-    // The rule is one fault, however many ranges it leads to.
-    if right.table != MAIN_TABLE && !has_rule && is_there {
-        return;
-    }
-    let mut finding = Finding::new(
-        "remote-route",
-        Severity::Error,
-        &view.node.name,
-        format!(
-            "packets for {cidr} of another cluster don't go into the cable: {}",
-            what(decision)
-        ),
-    )
-    .seen(format!(
-        "to {to}, in by {}: {}",
-        submariner.tunnel.device,
-        decision.text()
-    ))
-    .seen(format!("expected: {}", right.text))
-    .why(why(decision));
-    if let Some(command) = remove(decision, cidr, submariner) {
-        finding = finding.remedy(command);
-    }
-    finding = finding.remedy(format!("ip route replace {}", right.text));
-    findings.push(
-        on_a_cluster(finding, decision)
-            .on_a_cluster(RESTART_GATEWAY)
-            .verify(goes(to, &right.way)),
-    );
+    let has_rule = view.seen.rules.iter().any(|rule| leads_to(rule, table));
+    let found = remote_route(view, submariner, cidr, &course, |to, _| {
+        let is_there =
+            fib::longest(view.seen, table, to).is_some_and(|route| route.device.as_ref() == Some(device));
+        // The rule is one fault, however many ranges it leads to.
+        table != MAIN_TABLE && !has_rule && is_there
+    })?;
+    Some(found.on_a_cluster(RESTART_GATEWAY))
+}
+
+/// A cable of IPsec policies takes packets whatever the route, but without any they are dropped before.
+fn policy_route(
+    case: &Examination,
+    view: &NodeView<'_>,
+    submariner: &SubmarinerSetup,
+    cidr: Cidr4,
+) -> Option<Finding> {
+    let course = Course {
+        from: workers_pod(case, view),
+        input: Some(&submariner.tunnel.device),
+        way: Way {
+            device: None,
+            via: None,
+        },
+        goal: "as far as the cable's IPsec policies",
+        right: None,
+    };
+    // Table 150 has a finding of its own.
+    remote_route(view, submariner, cidr, &course, |_, decision| {
+        table_of(decision) == Some(submariner.host_table)
+    })
 }
 
 /// How a gateway should route a range of another cluster.
@@ -292,7 +350,10 @@ pub(super) fn cable_way<'a>(
     let source = address_on(view, &view.cluster.tunnel.device)
         .map_or_else(String::new, |source| format!(" src {source}"));
     CableWay {
-        way: Way { device, via },
+        way: Way {
+            device: Some(device),
+            via,
+        },
         table,
         text: format!("{cidr}{next} dev {device} proto static{place}{source}"),
     }

@@ -124,7 +124,7 @@ impl Attachment {
                 })
                 .collect(),
             order: topology.places().map(|(place, _)| place).collect(),
-            setup: super::setup::setup(topology),
+            setup: super::setup::setup(topology, network.cable.as_ref()),
         };
         let text = serde_json::to_vec(&description).map_err(|e| AttachError::Offer(e.into()))?;
         let mut file: File = rustix::fs::memfd_create(FILE, rustix::fs::MemfdFlags::CLOEXEC)

@@ -4,9 +4,9 @@ use super::{
     Command, LabError, LabProcess, Made, RunningLab, Stdio, TUNNEL, Topology, UNDERLAY, VX_SUBMARINER,
     cable_device, overlay_device,
 };
-use crate::evidence::{DeviceRole, ObservationRequest, RouteQuery, Setup, nodes};
+use crate::evidence::{DeviceRole, KERNEL_IPSEC, ObservationRequest, RouteQuery, Setup, nodes};
 use crate::fabric::{Fabric, FabricError, Transport};
-use crate::scenario::{Case, Crossing, Encapsulation, Lab, Path, Place};
+use crate::scenario::{Cable, Case, Crossing, Encapsulation, Lab, Path, Place};
 use crate::worker::protocol::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -104,6 +104,14 @@ impl LabFabric {
         node.map_or(TUNNEL, |node| overlay_device(self.topology.overlay(node)))
     }
 
+    /// The device of a cable: the kernel's ESP has none.
+    fn cable_device(&self, cable: Cable) -> &'static str {
+        match self.running.as_ref().and_then(RunningLab::cable) {
+            Some(Made::InKernel) if cable == Cable::Ipsec => KERNEL_IPSEC,
+            _ => cable_device(cable),
+        }
+    }
+
     /// The node's device that leads to a pod; `None` for a node.
     fn pod_device(&self, place: &Place) -> Option<String> {
         let pod = self.topology.pods.iter().find(|pod| pod.place == *place)?;
@@ -135,7 +143,7 @@ impl LabFabric {
                 crossing.return_arrival,
             ),
         ];
-        let cable = cable_device(crossing.cable);
+        let cable = self.cable_device(crossing.cable);
         let devices = [
             (UNDERLAY, DeviceRole::Underlay),
             (TUNNEL, DeviceRole::Tunnel),
@@ -244,7 +252,8 @@ impl Fabric for LabFabric {
     }
 
     fn setup(&self) -> Option<Setup> {
-        Some(super::setup::setup(&self.topology))
+        let cable = self.running.as_ref().and_then(RunningLab::cable);
+        Some(super::setup::setup(&self.topology, cable))
     }
 
     fn user_space(&self, path: &Path) -> Option<String> {

@@ -1,6 +1,7 @@
 //! Makes what a topology says, over netlink: the one module that makes anything by nlink.
 
 mod cable;
+mod esp;
 mod overlay;
 mod submariner;
 mod user_space;

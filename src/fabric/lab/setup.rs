@@ -2,14 +2,14 @@
 
 use super::topology::{NodePlan, Topology};
 use super::{
-    CABLE_PORT, HOST_TABLE, TUNNEL, VNI, VX_SUBMARINER, VX_SUBMARINER_PORT, VX_SUBMARINER_VNI, VXLAN_CABLE,
-    VXLAN_CABLE_VNI, VXLAN_PORT, cable_device,
+    CABLE_PORT, HOST_TABLE, Made, TUNNEL, VNI, VX_SUBMARINER, VX_SUBMARINER_PORT, VX_SUBMARINER_VNI,
+    VXLAN_CABLE, VXLAN_CABLE_VNI, VXLAN_PORT, cable_device,
 };
 use crate::evidence::{BlockSetup, ClusterSetup, NodeSetup, PodSetup, Setup, SubmarinerSetup, TunnelSetup};
 use crate::scenario::{Cable, Overlay, VxlanMode};
 
-/// The set-up of `topology`.
-pub(super) fn setup(topology: &Topology) -> Setup {
+/// The set-up of `topology`, with its cable made in that way.
+pub(super) fn setup(topology: &Topology, made: Option<&Made>) -> Setup {
     // What Calico does with other encapsulations has no checks.
     let (known, others): (Vec<_>, Vec<_>) = topology
         .overlays
@@ -19,7 +19,7 @@ pub(super) fn setup(topology: &Topology) -> Setup {
     Setup {
         clusters: known
             .into_iter()
-            .map(|(cluster, _)| cluster_setup(topology, cluster))
+            .map(|(cluster, _)| cluster_setup(topology, cluster, made))
             .collect(),
         left_out: others
             .into_iter()
@@ -31,7 +31,7 @@ pub(super) fn setup(topology: &Topology) -> Setup {
     }
 }
 
-fn cluster_setup(topology: &Topology, cluster: usize) -> ClusterSetup {
+fn cluster_setup(topology: &Topology, cluster: usize, made: Option<&Made>) -> ClusterSetup {
     ClusterSetup {
         name: topology.cluster_names[cluster].clone(),
         cidrs: topology.pools[cluster].clone(),
@@ -57,7 +57,11 @@ fn cluster_setup(topology: &Topology, cluster: usize) -> ClusterSetup {
             host_table: HOST_TABLE,
             cable: plan.cable.to_string(),
             cable_port: CABLE_PORT,
-            cable_device: cable_device(plan.cable).to_owned(),
+            cable_device: match made {
+                // By policies, for which no device is needed.
+                Some(Made::InKernel) if plan.cable == Cable::Ipsec => String::new(),
+                _ => cable_device(plan.cable).to_owned(),
+            },
             cable_tunnel: matches!(plan.cable, Cable::Vxlan).then(|| TunnelSetup {
                 device: VXLAN_CABLE.to_owned(),
                 vni: VXLAN_CABLE_VNI,

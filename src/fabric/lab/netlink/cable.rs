@@ -14,7 +14,7 @@ use nlink::netlink::link::WireguardLink;
 use nlink::netlink::types::route::RouteScope;
 use nlink::netlink::{Connection, Wireguard};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// How often WireGuard keeps the way open, in seconds, as Submariner sets it.
@@ -29,7 +29,7 @@ pub(super) struct Secrets {
     /// Curve25519, by gateway.
     private: HashMap<usize, [u8; 32]>,
     /// Key and salt, with the SPI, of what one gateway sends to another.
-    associations: HashMap<(usize, usize), (u32, String)>,
+    associations: HashMap<(usize, usize), (u32, [u8; 36])>,
 }
 
 impl Secrets {
@@ -43,9 +43,9 @@ impl Secrets {
         let associations = pairs
             .zip(256_u32..)
             .map(|(pair, spi)| {
-                let key: [u8; 32] = rand::random();
-                let salt: [u8; 4] = rand::random();
-                (pair, (spi, hex(&[&key[..], &salt].concat())))
+                let mut material = [0; 36];
+                rand::fill(&mut material);
+                (pair, (spi, material))
             })
             .collect();
         Self {
@@ -67,9 +67,25 @@ impl Secrets {
         self.private.get(&gateway).copied().unwrap_or_default()
     }
 
-    fn association(&self, from: usize, to: usize) -> (u32, String) {
-        self.associations.get(&(from, to)).cloned().unwrap_or_default()
+    /// SPI, and key with salt, of what one gateway sends to another.
+    pub(super) fn association(&self, from: usize, to: usize) -> (u32, [u8; 36]) {
+        self.associations
+            .get(&(from, to))
+            .copied()
+            .unwrap_or((0, [0; 36]))
     }
+}
+
+/// What was made of a gateway's end.
+pub(super) struct End {
+    /// By whom.
+    pub(super) made: Made,
+    /// The process to start for it.
+    pub(super) spec: Option<TunnelSpec>,
+    /// Its device, where it has one.
+    pub(super) device: Option<u32>,
+    /// What must stay open for it.
+    pub(super) socket: Option<UdpSocket>,
 }
 
 /// Makes a gateway's end of an encrypting cable, and the routes into it.
@@ -80,7 +96,7 @@ pub(super) async fn add(
     site: &Site,
     secrets: &Secrets,
     record: &mut Record,
-) -> Result<(Made, Option<TunnelSpec>, Option<u32>), NetlinkError> {
+) -> Result<End, NetlinkError> {
     let name = cable_device(cable);
     let underlay = topology.nic.mtu.get();
     let (mtu, by) = match cable {
@@ -100,13 +116,33 @@ pub(super) async fn add(
             .configure_wireguard(topology, node, site, name, CABLE_PORT, &peers)
             .await?;
         route(topology, cable, node, site, device, record).await?;
-        return Ok((Made::InKernel, None, Some(device)));
+        return Ok(End {
+            made: Made::InKernel,
+            spec: None,
+            device: Some(device),
+            socket: None,
+        });
+    }
+    if cable == Cable::Ipsec
+        && let Some(socket) = super::esp::add(topology, node, site, secrets).await?
+    {
+        return Ok(End {
+            made: Made::InKernel,
+            spec: None,
+            device: None,
+            socket: Some(socket),
+        });
     }
     let device = match add_tun(site, name, mtu).await? {
         Ok(device) => device,
         Err(why) => {
             let why = format!("the kernel has no {cable} for a cable, and {why}");
-            return Ok((Made::Missing { why }, None, None));
+            return Ok(End {
+                made: Made::Missing { why },
+                spec: None,
+                device: None,
+                socket: None,
+            });
         }
     };
     route(topology, cable, node, site, device, record).await?;
@@ -121,9 +157,9 @@ pub(super) async fn add(
                     let (spi_in, key_in) = secrets.association(gateway, node);
                     PeerKind::Esp(EspKeys {
                         spi_out,
-                        key_out,
+                        key_out: hex(&key_out),
                         spi_in,
-                        key_in,
+                        key_in: hex(&key_in),
                     })
                 }
             },
@@ -135,7 +171,12 @@ pub(super) async fn add(
         port: Some(CABLE_PORT),
         peers,
     };
-    Ok((Made::InUserSpace { by }, Some(spec), Some(device)))
+    Ok(End {
+        made: Made::InUserSpace { by },
+        spec: Some(spec),
+        device: Some(device),
+        socket: None,
+    })
 }
 
 /// The other gateways, with what is behind each.

@@ -8,7 +8,6 @@ use crate::fabric::lab::namespaces;
 use crate::fabric::lab::sysctls::Record;
 use crate::fabric::lab::topology::{Topology, VX_SUBMARINER_PREFIX};
 use crate::scenario::Cable;
-use crate::tunnel::TunnelSpec;
 use crate::units::Cidr4;
 use nlink::netlink::addr::Ipv4Address;
 use nlink::netlink::fdb::FdbEntryBuilder;
@@ -69,9 +68,7 @@ pub(super) async fn join(
         record.set_rp_filter(TUNNEL, "2");
         if plan.gateways.contains(&node) {
             be_gateway(topology, node, site, record).await?;
-            let (how, tunnel) = add_cable(topology, plan.cable, node, site, &secrets, record).await?;
-            user_space.tunnels.extend(tunnel.map(|tunnel| (node, tunnel)));
-            made = how;
+            made = add_cable(topology, plan.cable, node, site, &secrets, user_space, record).await?;
         } else {
             be_worker(topology, node, plan.gateways[topology.nodes[node].cluster], site).await?;
         }
@@ -113,18 +110,19 @@ async fn be_gateway(
     Ok(())
 }
 
-/// The cable to all other gateways, with the routes that lead into it.
+/// The cable to all other gateways, with the routes that lead into it. Says how it is made.
 async fn add_cable(
     topology: &Topology,
     cable: Cable,
     node: usize,
     site: &Site,
     secrets: &Secrets,
+    user_space: &mut UserSpace,
     record: &mut Record,
-) -> Result<(Made, Option<TunnelSpec>), NetlinkError> {
+) -> Result<Made, NetlinkError> {
     let own = &topology.nodes[node];
     let mut device = site.index(UNDERLAY).await?;
-    let mut made = (Made::InKernel, None);
+    let mut made = Made::InKernel;
     match cable {
         Cable::Vxlan => {
             let mtu = u32::from(topology.nic.mtu.inside_vxlan());
@@ -151,13 +149,14 @@ async fn add_cable(
             add_rule(site, CABLE_TABLE).await?;
         }
         Cable::Wireguard | Cable::Ipsec => {
-            let (how, tunnel, cable_device) =
-                super::cable::add(topology, cable, node, site, secrets, record).await?;
+            let end = super::cable::add(topology, cable, node, site, secrets, record).await?;
             // As the route agent has it; for others the kernel's policies take over where packets leave by the uplink.
             if cable == Cable::Wireguard {
-                device = cable_device.unwrap_or(device);
+                device = end.device.unwrap_or(device);
             }
-            made = (how, tunnel);
+            user_space.tunnels.extend(end.spec.map(|tunnel| (node, tunnel)));
+            user_space.sockets.extend(end.socket);
+            made = end.made;
         }
     }
     // Of the node's own packets: they go out with an address that the other side can answer to.

@@ -5,6 +5,7 @@ use crate::fabric::lab::namespaces;
 use crate::sys::tun;
 use crate::tunnel::TunnelSpec;
 use std::io;
+use std::net::UdpSocket;
 
 /// How the tunnels of one kind are made in a lab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Made {
 pub(in crate::fabric::lab) struct UserSpace {
     /// Processes to start, each with the index of its node.
     pub(in crate::fabric::lab) tunnels: Vec<(usize, TunnelSpec)>,
+    /// Sockets by which the kernel takes ESP out of UDP, as long as they are open.
+    pub(super) sockets: Vec<UdpSocket>,
 }
 
 /// Makes the TUN device `name`, up, to be served by a process later. `Ok(Err)`: this machine has none to give.
