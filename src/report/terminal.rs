@@ -1,5 +1,6 @@
 //! What a terminal shows of a run: the matrix first, then latency, cost, gates and warnings.
 
+mod legs;
 mod page;
 
 use super::{
@@ -65,6 +66,7 @@ pub(super) fn write(view: &View, width: usize, colour: bool) -> String {
     write_pairs(&mut page, view);
     write_datagrams(&mut page, view);
     write_cost(&mut page, view);
+    legs::write(&mut page, view);
     write_explanations(&mut page, view);
     write_gates(&mut page, view);
     if !view.warnings.is_empty() {
