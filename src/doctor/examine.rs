@@ -20,6 +20,8 @@ const PROBES: Duration = Duration::from_mins(2);
 const MOST_TARGETS: usize = 24;
 /// Bytes of bulk data: some hundred full segments.
 const BULK: u64 = 1 << 20;
+/// How long WireGuard waits until it tries a handshake again (REKEY_TIMEOUT, 5 s), and a little.
+const HANDSHAKE: Duration = Duration::from_millis(5500);
 /// How long frames may be on their way.
 const FLIGHT: Duration = Duration::from_millis(300);
 
@@ -184,20 +186,52 @@ async fn probe(ward: &Ward, case: &mut Examination) {
             Err(error) => case.unseen.push(format!("no probes of {place}: {error}")),
         }
     }
-    let mut asked: BTreeMap<Place, Vec<Place>> = BTreeMap::new();
-    let mut jobs = Vec::new();
+    let mut wanted: BTreeMap<Place, Vec<Place>> = BTreeMap::new();
     for from in ward.links.keys() {
-        let Some(bind) = case.setup.address(from) else {
-            continue;
-        };
         let to: Vec<Place> = targets_of(&case.setup, from)
             .into_iter()
             .filter(|to| ports.contains_key(to))
             .collect();
-        if to.is_empty() {
-            continue;
+        wanted.insert(from.clone(), to);
+    }
+    case.probes = ask_probes(ward, case, &ports, token, &wanted).await;
+    let lost = |probe: &ProbeResult| !probe.is_reachable();
+    if case.setup.has_wireguard() && case.probes.iter().any(lost) {
+        // A session that broke off is made anew by the next attempt only, however well the way is by now.
+        tokio::time::sleep(HANDSHAKE).await;
+        let mut again: BTreeMap<Place, Vec<Place>> = BTreeMap::new();
+        for probe in case.probes.iter().filter(|probe| lost(probe)) {
+            again
+                .entry(probe.from.clone())
+                .or_default()
+                .push(probe.to.clone());
         }
-        let targets = to
+        for probe in ask_probes(ward, case, &ports, token, &again).await {
+            let first = case
+                .probes
+                .iter_mut()
+                .find(|first| first.from == probe.from && first.to == probe.to);
+            if let Some(first) = first {
+                *first = probe;
+            }
+        }
+    }
+}
+
+/// Lets places probe others, all at once.
+async fn ask_probes(
+    ward: &Ward,
+    case: &mut Examination,
+    ports: &BTreeMap<Place, u16>,
+    token: u64,
+    wanted: &BTreeMap<Place, Vec<Place>>,
+) -> Vec<ProbeResult> {
+    let mut jobs = Vec::new();
+    for (from, to) in wanted {
+        let Some(bind) = case.setup.address(from) else {
+            continue;
+        };
+        let targets: Vec<_> = to
             .iter()
             .filter_map(|to| {
                 Some(ProbeTarget {
@@ -208,19 +242,21 @@ async fn probe(ward: &Ward, case: &mut Examination) {
                 })
             })
             .collect();
-        jobs.push((from.clone(), Job::Probe { targets, token }));
-        asked.insert(from.clone(), to);
-    }
-    for (from, answer) in ward.ask(jobs, PROBES, &mut case.unseen).await {
-        if let (JobResult::Probes(seen), Some(to)) = (answer, asked.remove(&from)) {
-            case.probes
-                .extend(to.into_iter().zip(seen).map(|(to, seen)| ProbeResult {
-                    from: from.clone(),
-                    to,
-                    seen,
-                }));
+        if !targets.is_empty() {
+            jobs.push((from.clone(), Job::Probe { targets, token }));
         }
     }
+    let mut probes = Vec::new();
+    for (from, answer) in ward.ask(jobs, PROBES, &mut case.unseen).await {
+        if let (JobResult::Probes(seen), Some(to)) = (answer, wanted.get(&from)) {
+            probes.extend(to.iter().zip(seen).map(|(to, seen)| ProbeResult {
+                from: from.clone(),
+                to: to.clone(),
+                seen,
+            }));
+        }
+    }
+    probes
 }
 
 /// A VXLAN device that two nodes share.

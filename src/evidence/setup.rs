@@ -52,6 +52,15 @@ impl Setup {
         }
     }
 
+    /// Whether WireGuard joins clusters.
+    pub fn has_wireguard(&self) -> bool {
+        let cables = self
+            .clusters
+            .iter()
+            .filter_map(|cluster| cluster.submariner.as_ref());
+        cables.into_iter().any(|own| own.cable == "wireguard")
+    }
+
     /// What other clusters' pods have as addresses, as seen from `cluster`, where Submariner joins them.
     pub fn remote_cidrs(&self, cluster: &ClusterSetup) -> Vec<Cidr4> {
         let Some(own) = &cluster.submariner else {
