@@ -2,6 +2,7 @@
 //!
 //! It emits [`Event`]s and appends to the run folder; it prints nothing.
 
+mod closed;
 mod idle;
 mod link;
 mod pairs;
@@ -263,6 +264,7 @@ impl<F: Fabric> Coordinator<'_, F> {
             latency: None,
             load: None,
             pairs: Vec::new(),
+            probe: None,
             cpu: Vec::new(),
             hops: Vec::new(),
             evidence: RawEvidence::default(),
@@ -276,6 +278,10 @@ impl<F: Fabric> Coordinator<'_, F> {
         let congestion = self.congestion.as_ref().and_then(|choice| choice.used.clone());
         let mut interrupt = self.interrupt.clone();
         let measure = async {
+            if !case.path.expect.is_reachable() {
+                trial.probe = Some(closed::probe(self.fabric, workers, &case.path).await?);
+                return Ok(());
+            }
             reach::check(self.fabric, workers, &case.path, reached).await?;
             trial::measure(self.fabric, workers, case, congestion.as_deref(), &mut trial).await
         };
@@ -286,6 +292,12 @@ impl<F: Fabric> Coordinator<'_, F> {
         match measured {
             None => trial.outcome = Outcome::Interrupted,
             Some(Err(error)) => trial.outcome = Outcome::Failed { error: chain(&error) },
+            Some(Ok(())) if let Some(seen) = &trial.probe => {
+                trial.verdict = crate::evidence::judge_closed(seen);
+                if trial.verdict.state == EvidenceState::Confirmed {
+                    trial.outcome = Outcome::Unreachable;
+                }
+            }
             Some(Ok(())) => {
                 trial.verdict = crate::evidence::judge_path(&case.path, &trial.evidence);
             }

@@ -17,7 +17,7 @@ pub use inspection::{
 pub use ipsec::{IpsecDirection, IpsecPolicy, IpsecSeen, IpsecState, IpsecTemplate, KERNEL_IPSEC};
 pub use probe::{BulkSeen, KnockTarget, ProbeSeen, ProbeTarget};
 pub use setup::{BlockSetup, ClusterSetup, NodeSetup, PodSetup, Setup, SubmarinerSetup, TunnelSetup};
-pub use verdict::{EvidenceState, Leg, Verdict, judge, judge_path, legs, nodes};
+pub use verdict::{EvidenceState, Leg, Verdict, judge, judge_closed, judge_path, legs, nodes};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,6 +5,7 @@
 //! say (`blocks` with `at-least` below `at-most`), [`sequential`] decides instead.
 
 mod baseline;
+mod closed;
 mod file;
 mod judge;
 pub mod sequential;
@@ -54,8 +55,9 @@ pub struct GateVerdict {
     pub path: String,
     /// The workload judged.
     pub workload: String,
-    /// The metric judged.
-    pub metric: Metric,
+    /// The metric judged; `None`: that nothing gets through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
     /// The path compared to; `None`: the figure itself is judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_to: Option<String>,
@@ -80,7 +82,7 @@ pub struct GateVerdict {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(into = "file::GateFile", try_from = "file::GateFile")]
 pub struct GateReport {
-    /// One for each gate, in the scenario's order.
+    /// One for each gate, in the scenario's order; then one for each path that is expected to be unreachable.
     pub verdicts: Vec<GateVerdict>,
 }
 

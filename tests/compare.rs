@@ -106,6 +106,7 @@ fn trial(block: u32, case: &str, bytes: u64) -> Trial {
         load: None,
         search: Vec::new(),
         pairs: Vec::new(),
+        probe: None,
         cpu: Vec::new(),
         hops: Vec::new(),
         evidence: RawEvidence::default(),

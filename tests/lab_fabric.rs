@@ -72,6 +72,7 @@ fn path(from: &str, to: &str, mode: Option<VxlanMode>) -> Path {
         crossing: None,
         user_space: None,
         by: encapbench::scenario::By::Address,
+        expect: encapbench::scenario::Expect::Reachable,
         together_with: Vec::new(),
     }
 }

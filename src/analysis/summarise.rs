@@ -37,7 +37,7 @@ impl<'a> Trials<'a> {
     fn of(log: &[&'a Trial]) -> Self {
         let mut blocks: BTreeMap<u32, &Trial> = BTreeMap::new();
         for &trial in log {
-            let measured = |trial: &Trial| trial.outcome == Outcome::Measured;
+            let measured = Trial::is_whole;
             let known = blocks.entry(trial.block).or_insert(trial);
             if measured(trial) || !measured(known) {
                 *known = trial;
@@ -46,8 +46,8 @@ impl<'a> Trials<'a> {
         let mut trials = Self::default();
         for trial in blocks.into_values() {
             match trial.outcome {
-                Outcome::Measured if trial.is_valid() => trials.valid.push(trial),
-                Outcome::Measured => trials.contradicted.push(trial),
+                Outcome::Measured | Outcome::Unreachable if trial.is_valid() => trials.valid.push(trial),
+                Outcome::Measured | Outcome::Unreachable => trials.contradicted.push(trial),
                 Outcome::Failed { .. } => trials.failed.push(trial),
                 Outcome::Interrupted => trials.interrupted.push(trial),
             }

@@ -155,6 +155,8 @@ impl Progress {
         let how = match &trial.outcome {
             Outcome::Failed { error } => format!("FAILED: {error}"),
             Outcome::Interrupted => "interrupted".to_owned(),
+            Outcome::Unreachable => "nothing gets through, as expected".to_owned(),
+            Outcome::Measured if trial.probe.is_some() => "REACHABLE".to_owned(),
             Outcome::Measured => measured(trial),
         };
         let reasons = trial.verdict.reasons.join("; ");

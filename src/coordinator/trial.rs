@@ -49,6 +49,9 @@ pub(super) enum TrialError {
     /// A node on the way would drop the packets.
     #[error("unreachable: {0}")]
     Unreachable(String),
+    /// What should not be reached does not answer at all.
+    #[error("{0} does not even answer itself, so that nothing gets through to it says nothing")]
+    NoControl(String),
     /// A search found no rate.
     #[error(
         "no rate was found at which at most {0} of the datagrams are lost: the path drops at any rate, or nearly any"

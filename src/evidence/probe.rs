@@ -1,5 +1,6 @@
 //! What probes between places found out: whether packets get through, how large ones, and as whose.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -17,7 +18,7 @@ pub struct ProbeTarget {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeSeen {
     /// Whether a small datagram was answered.
     pub datagram: bool,
@@ -41,7 +42,7 @@ pub struct ProbeSeen {
 }
 
 /// How a transfer by TCP went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BulkSeen {
     /// Bytes to send.
     pub bytes: u64,

@@ -11,7 +11,7 @@ mod together;
 
 pub use crossing::{Leg, legs, nodes};
 
-use super::{DeviceRole, Observation, RawEvidence};
+use super::{DeviceRole, Observation, ProbeSeen, RawEvidence};
 use crate::scenario::{Encapsulation, Path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -317,6 +317,30 @@ pub fn judge(expected: Encapsulation, same_node: bool, seen: &RawEvidence) -> Ve
         tunnel_share: shares.0,
         underlay_share: shares.1,
         reasons: once_each(reasons),
+    }
+}
+
+/// Judges whether a path is closed: confirmed where nothing got through.
+pub fn judge_closed(seen: &ProbeSeen) -> Verdict {
+    let through: Vec<&str> = [
+        (seen.datagram, "a datagram"),
+        (seen.connection, "a TCP connection"),
+    ]
+    .into_iter()
+    .filter_map(|(passed, what)| passed.then_some(what))
+    .collect();
+    Verdict {
+        state: if through.is_empty() {
+            EvidenceState::Confirmed
+        } else {
+            EvidenceState::Contradicted
+        },
+        tunnel_share: None,
+        underlay_share: None,
+        reasons: Vec::from_iter(
+            (!through.is_empty())
+                .then(|| format!("{} got through, and nothing should", through.join(" and "))),
+        ),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     GateReport, GateState, GateVerdict,
     baseline::judge_worsening,
+    closed,
     sequential::{Decision, Limits, Plan},
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 use std::fmt::Write as _;
 
-/// Judges every gate of a run's scenario.
+/// Judges every gate of a run's scenario, and every path of it that is expected to be unreachable.
 ///
 /// Where the scenario's `blocks` have an `at-most` above `at-least`, the run may have ended by what its gates said, and
 /// the sequential test decides ([`super::sequential`]).
@@ -27,6 +28,7 @@ pub fn judge_against(manifest: &Manifest, summary: &Summary, baseline: &[Compare
     GateReport {
         verdicts: judgements
             .map(|(rule, judgement)| judgement.verdict(rule))
+            .chain(closed::judge(manifest, summary))
             .collect(),
     }
 }
@@ -100,7 +102,7 @@ impl Judgement {
             state: self.state,
             path: rule.path.clone(),
             workload: rule.workload.clone(),
-            metric: rule.metric,
+            metric: Some(rule.metric),
             relative_to: rule.relative_to.clone(),
             against_baseline: rule.not_worse_by.is_some(),
             message: format!(

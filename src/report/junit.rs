@@ -33,13 +33,15 @@ pub(super) fn write(inputs: &Inputs<'_>) -> Result<Vec<u8>, ReportError> {
     for verdict in &inputs.gates.verdicts {
         let mut case = TestCase::new(verdict.gate.as_str(), status(verdict));
         case.set_classname(format!("{} / {}", verdict.path, verdict.workload));
-        case.add_property(("metric", verdict.metric.name()));
+        if let Some(metric) = verdict.metric {
+            case.add_property(("metric", metric.name()));
+        }
         case.add_property(("expected", verdict.expected.as_str()));
-        if let Some(seen) = verdict.seen {
+        if let (Some(seen), Some(metric)) = (verdict.seen, verdict.metric) {
             let seen = if verdict.is_ratio() {
                 digits::csv_ratio(seen)
             } else {
-                digits::csv(verdict.metric, seen)
+                digits::csv(metric, seen)
             };
             case.add_property(("seen", seen.as_str()));
         }

@@ -100,6 +100,7 @@ fn techniques(ends: &[&Techniques]) -> String {
 fn line(trial: &Trial, case: Option<&Case>) -> [String; COLUMNS.len()] {
     let (outcome, error) = match &trial.outcome {
         Outcome::Measured => ("measured", ""),
+        Outcome::Unreachable => ("unreachable", ""),
         Outcome::Failed { error } => ("failed", error.as_str()),
         Outcome::Interrupted => ("interrupted", ""),
     };

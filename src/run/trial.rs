@@ -1,7 +1,7 @@
 //! A line of the trial log.
 
 use crate::{
-    evidence::{EvidenceState, RawEvidence, Verdict},
+    evidence::{EvidenceState, ProbeSeen, RawEvidence, Verdict},
     measure::{LatencyResult, MachineCpu, SearchStep, ThroughputResult},
     scenario::Place,
 };
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// It was measured to its end.
     Measured,
+    /// Nothing got through, as its path says.
+    Unreachable,
     /// It failed.
     Failed {
         /// What failed, with its causes.
@@ -97,6 +99,9 @@ pub struct Trial {
     /// are of all pairs then: the streams of the n-th pair (from 0) have 1000 n added to their ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<PairResult>,
+    /// What came of trying a path that is expected to be unreachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeSeen>,
     /// CPU time of the machines involved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpu: Vec<MachineCpu>,
@@ -135,8 +140,13 @@ impl Trial {
             .max_by(|a, b| a.busy_share.total_cmp(&b.busy_share))
     }
 
-    /// Whether it counts: measured, and not contradicted.
+    /// Whether it came to its end: measured, or tried where nothing should get through.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self.outcome, Outcome::Measured | Outcome::Unreachable)
+    }
+
+    /// Whether it counts: whole, and not contradicted.
     pub fn is_valid(&self) -> bool {
-        self.outcome == Outcome::Measured && self.verdict.state != EvidenceState::Contradicted
+        self.is_whole() && self.verdict.state != EvidenceState::Contradicted
     }
 }

@@ -1,6 +1,6 @@
 //! Cases: what a plan is made of.
 
-use super::{By, Crossing, Encapsulation, Place, Throughput, VxlanMode, Workload};
+use super::{By, Crossing, Encapsulation, Expect, Place, Throughput, VxlanMode, Workload};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub struct Path {
     /// How its beginning reaches its end.
     #[serde(default, skip_serializing_if = "By::is_address")]
     pub by: By,
+    /// What is to become of its packets.
+    #[serde(default, skip_serializing_if = "Expect::is_reachable")]
+    pub expect: Expect,
     /// Its way, where it leads from one cluster to another by Submariner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crossing: Option<Crossing>,

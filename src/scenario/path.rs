@@ -130,6 +130,25 @@ impl By {
     }
 }
 
+/// What is to become of a path's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expect {
+    /// They get through, and are measured.
+    #[default]
+    Reachable,
+    /// Nothing gets through: neither a datagram nor a connection. That is tried once a block and nothing is measured; the
+    /// run has a gate over it.
+    Unreachable,
+}
+
+impl Expect {
+    /// Whether packets are to get through.
+    pub const fn is_reachable(&self) -> bool {
+        matches!(self, Self::Reachable)
+    }
+}
+
 /// A pair of places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -160,6 +179,9 @@ pub struct PathSpec {
     /// How `from` reaches `to`, where that is a pod of Kubernetes; by its own address if left out.
     #[serde(default, skip_serializing_if = "By::is_address")]
     pub by: By,
+    /// What is to become of its packets; `unreachable` makes sure that nothing gets through, instead of measuring.
+    #[serde(default, skip_serializing_if = "Expect::is_reachable")]
+    pub expect: Expect,
     /// Further pairs of places that are loaded at the same time as `from` and `to`, each with a workload of its own: they
     /// begin together, and results are of each pair and of all. A place may be in several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

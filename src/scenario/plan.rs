@@ -76,6 +76,8 @@ impl Plan {
     pub const TRIAL_OVERHEAD: Duration = Duration::from_millis(50);
     /// What a block takes besides its trials: building the lab and launching workers. An estimate too.
     pub const BLOCK_OVERHEAD: Duration = Duration::from_millis(400);
+    /// What it takes to see that nothing gets through: as long as a connection is waited for.
+    pub const CLOSED_TIME: Duration = Duration::from_millis(3600);
     /// How much longer a load runs than the probe that it runs for, so that it never ends first: the probe has still to
     /// connect when the load's warm-up ends, which takes its time on a busy machine.
     pub const LOAD_TAIL: Duration = Duration::from_millis(600);
@@ -140,6 +142,9 @@ impl Plan {
 
     /// How long a trial of `case` takes, about.
     pub fn trial_time(case: &Case) -> Duration {
+        if !case.path.expect.is_reachable() {
+            return Self::CLOSED_TIME;
+        }
         let measured = match (case.workload.kind(), &case.load) {
             (Some(WorkloadKind::Throughput(throughput)), _) => {
                 let tests = if throughput.highest_rate.is_some() {
@@ -284,6 +289,7 @@ fn path(scenario: &Scenario, spec: &PathSpec) -> Option<Path> {
         same_node: from == to,
         same_subnet: (from.cluster, from.subnet) == (to.cluster, to.subnet),
         by: spec.by,
+        expect: spec.expect,
         crossing: crossing(scenario, spec),
         user_space: None,
         together_with: spec
@@ -298,7 +304,13 @@ fn cases(scenario: &Scenario) -> Vec<Case> {
     let mut slugs = BTreeSet::new();
     let mut cases = Vec::new();
     for path in scenario.paths.iter().filter_map(|spec| path(scenario, spec)) {
-        for workload in &scenario.workloads {
+        // Nothing is measured where nothing gets through: one workload stands for all.
+        let workloads = if path.expect.is_reachable() {
+            scenario.workloads.len()
+        } else {
+            1
+        };
+        for workload in scenario.workloads.iter().take(workloads) {
             let base = format!(
                 "{}--{}",
                 slug(&path.name, "path"),

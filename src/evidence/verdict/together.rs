@@ -81,6 +81,7 @@ mod tests {
                 crossing: None,
                 user_space: None,
                 by: crate::scenario::By::Address,
+                expect: crate::scenario::Expect::Reachable,
                 together_with: Vec::new(),
             })
             .collect();

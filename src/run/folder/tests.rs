@@ -41,6 +41,7 @@ fn trial(position: u32) -> Trial {
         latency: None,
         load: None,
         pairs: Vec::new(),
+        probe: None,
         cpu: vec![],
         hops: vec![],
         evidence: RawEvidence::default(),

@@ -61,6 +61,13 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
     if problems.0.len() == before {
         together(scenario, spec, path_at, problems);
     }
+    if !spec.expect.is_reachable() && (!spec.by.is_address() || !spec.together_with.is_empty()) {
+        problems.say(
+            &at("expect"),
+            "a path that nothing gets through is of one pair, by the address of its end",
+            "leave `by` and `together-with` out, and give each pair a path of its own".to_owned(),
+        );
+    }
 }
 
 /// What holds of the pairs of a path that are loaded at once.

@@ -27,6 +27,7 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
     let paths: Vec<&str> = scenario.paths.iter().map(|path| path.name.as_str()).collect();
     if let Some(base) = &scenario.relative_to {
         problems.known(&["relative-to".into()], "path", "paths", base, &paths);
+        measured(scenario, base, &["relative-to".into()], problems);
     }
     references(scenario, &paths, problems);
     check_gates(scenario, problems);
@@ -157,6 +158,18 @@ fn misfit(metric: Metric, kind: WorkloadKind<'_>) -> Option<&'static str> {
     }
 }
 
+/// Complains where a path is named for its figures that has none.
+fn measured(scenario: &Scenario, name: &str, at: &[Step], problems: &mut Problems) {
+    let is_closed = |path: &&crate::scenario::PathSpec| path.name == name && !path.expect.is_reachable();
+    if scenario.paths.iter().any(|path| is_closed(&path)) {
+        problems.say(
+            at,
+            format!("nothing is measured of `{name}`, which is expected to be unreachable"),
+            "that nothing gets through is a gate by itself: name another path here".to_owned(),
+        );
+    }
+}
+
 fn gate(
     scenario: &Scenario,
     rule: &GateRule,
@@ -168,8 +181,10 @@ fn gate(
         problems.say(&at("name"), format!("a gate's name {fault}"), None);
     }
     problems.known(&at("path"), "path", "paths", &rule.path, paths);
+    measured(scenario, &rule.path, &at("path"), problems);
     if let Some(base) = &rule.relative_to {
         problems.known(&at("relative-to"), "path", "paths", base, paths);
+        measured(scenario, base, &at("relative-to"), problems);
         if *base == rule.path {
             problems.say(&at("relative-to"), "a path compared to itself is always 1", None);
         }

@@ -31,6 +31,7 @@ fn path(from: &str, to: &str, mode: VxlanMode) -> Path {
         }),
         user_space: None,
         by: crate::scenario::By::Address,
+        expect: crate::scenario::Expect::Reachable,
         together_with: Vec::new(),
     }
 }
