@@ -181,7 +181,11 @@ fn every_mode_works_between_ours_and_stock() {
         }
         if mode.contains(&"-n") && who == Who::Ours {
             assert!(bytes("sum_sent") >= Some(1 << 20), "{context}");
-            assert_eq!(bytes("sum_sent"), bytes("sum_received"), "{context}");
+            // A stock server counts what has come when it hears of the end.
+            assert!(
+                at == Who::Stock && !mode.contains(&"-R") || bytes("sum_sent") == bytes("sum_received"),
+                "{context}"
+            );
         }
         let told = server.output();
         assert!(told.status.success(), "{context}\n{}", text(&told.stderr));
