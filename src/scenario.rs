@@ -39,7 +39,7 @@ pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Overlay, Subne
 pub use metric::Metric;
 pub use nodes::NodeRef;
 pub use parse::parse;
-pub use path::{By, Encapsulation, Expect, PairSpec, PathSpec, VxlanMode};
+pub use path::{AllPairs, By, Encapsulation, Expect, PairSpec, PathSpec, VxlanMode, Which};
 pub use place::{Place, PlaceError, PlaceRef};
 pub use plan::{Overrides, Plan, PlanError, skipped_gates};
 pub use policy::{Policy, parse_policy};

@@ -33,9 +33,12 @@ impl Source<'_> {
         }
     }
 
-    /// The names of the paths that are run.
+    /// The names of the paths that are run. Of paths of all pairs --only names the pairs, which the cluster decides.
     #[cfg(feature = "kubernetes")]
     fn paths(&self, scenario: &Scenario) -> Result<std::collections::BTreeSet<String>, Failure> {
+        if scenario.paths.iter().any(|path| path.all_pairs.is_some()) {
+            return Ok(scenario.paths.iter().map(|path| path.name.clone()).collect());
+        }
         let cases = match self {
             Self::File(args) => args.plan_of(scenario.clone())?.cases,
             Self::Earlier(plan) => plan.cases.clone(),

@@ -2,8 +2,8 @@
 
 use super::{Exit, Failure, fabric, kubernetes_args::ClusterArgs, scenario_args::ScenarioArgs};
 use crate::scenario::{
-    Case, Encapsulation, Fabric, Latency, LatencyKind, Path, Plan, Protocol, Resolved, Throughput, Workload,
-    WorkloadKind,
+    AllPairs, Case, Encapsulation, Fabric, Latency, LatencyKind, Path, Plan, Protocol, Resolved, Throughput,
+    Which, Workload, WorkloadKind,
 };
 use clap::Args;
 use std::{
@@ -58,9 +58,10 @@ fn show(plan: &Plan, seed_given: bool, out: &mut dyn Write) -> io::Result<()> {
         [
             path.name.clone(),
             format!("{} -> {}", path.from, path.to),
-            match path.together_with.len() {
-                0 => expectation(path).to_owned(),
-                more => format!("{}; {} pairs at once", expectation(path), more + 1),
+            match (all_pairs(plan, path), path.together_with.len()) {
+                (Some(pairs), _) => pairs_in_words(pairs),
+                (None, 0) => expectation(path).to_owned(),
+                (None, more) => format!("{}; {} pairs at once", expectation(path), more + 1),
             },
         ]
     });
@@ -78,6 +79,11 @@ fn show(plan: &Plan, seed_given: bool, out: &mut dyn Write) -> io::Result<()> {
     if let Fabric::Kubernetes(spec) = &plan.scenario.fabric {
         match &spec.resolved {
             Some(resolved) => cluster(resolved, out)?,
+            None if paths.iter().any(|path| all_pairs(plan, path).is_some()) => writeln!(
+                out,
+                "  which nodes, subnets and pairs these are, the cluster decides, and so how long it takes:\n  --context \
+                 NAME reads it; below, all pairs of a path count as one"
+            )?,
             None => writeln!(
                 out,
                 "  which nodes and subnets these are, the cluster decides: --context NAME reads it"
@@ -203,7 +209,29 @@ fn cluster(resolved: &Resolved, out: &mut dyn Write) -> io::Result<()> {
             format!("{}, {made}", pool.cidr),
         ]
     });
-    table("Pools", pools, out)
+    table("Pools", pools, out)?;
+    for note in &resolved.notes {
+        writeln!(out, "  note: {note}")?;
+    }
+    Ok(())
+}
+
+/// The pairs that a path stands for, where only the cluster decides which these are.
+fn all_pairs<'a>(plan: &'a Plan, path: &Path) -> Option<&'a AllPairs> {
+    let mut specs = plan.scenario.paths.iter();
+    specs.find(|spec| spec.name == path.name)?.all_pairs.as_ref()
+}
+
+fn pairs_in_words(pairs: &AllPairs) -> String {
+    let which = match pairs.only {
+        None => "all pairs of their nodes",
+        Some(Which::SameNode) => "pairs on each node",
+        Some(Which::SameSubnet) => "all pairs within a subnet",
+        Some(Which::OtherSubnet) => "all pairs between subnets",
+    };
+    let ways = if pairs.both_ways { ", both ways" } else { "" };
+    let how = if pairs.together { "at once" } else { "each a path" };
+    format!("{which}{ways}, {} at most, {how}", pairs.at_most)
 }
 
 fn expectation(path: &Path) -> &'static str {
@@ -333,6 +361,12 @@ mod tests {
     #[test]
     fn plan_of_calico_vxlan() {
         let text = shown("calico-vxlan.yaml", &[]).unwrap();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn plan_of_all_pairs() {
+        let text = shown("kubernetes-all-pairs.yaml", &[]).unwrap();
         insta::assert_snapshot!(text);
     }
 

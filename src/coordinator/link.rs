@@ -23,6 +23,8 @@ use tokio::{
 const GREETING: Duration = Duration::from_secs(20);
 /// Lines of a worker's log that are kept for an error's message.
 const LAST_LINES: usize = 8;
+/// How long the end of its log may be on its way once a worker is gone.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Why a worker did not do what it was asked to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -173,8 +175,7 @@ impl Link {
                 });
             }
             _ => {
-                // Its log may still be on its way.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(LAST_WORDS).await;
                 return Err(LinkError::NoHello {
                     place: link.place.clone(),
                     last: link.last_lines(),
@@ -184,6 +185,7 @@ impl Link {
         let (jobs, fate) = (link.jobs.clone(), link.fate.clone());
         link.tasks.push(tokio::spawn(async move {
             let how = deliver(&mut lines, &jobs).await;
+            tokio::time::sleep(LAST_WORDS).await;
             *fate.lock().unwrap_or_else(PoisonError::into_inner) = how;
             // Whoever waits for a job is told by the end of its channel.
             *jobs.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -6,12 +6,15 @@
 
 mod api;
 mod coordinated;
+mod describe;
+mod exec;
 #[cfg(test)]
 mod fake;
 mod objects;
 mod pods;
 mod pools;
 mod read;
+mod retry_after;
 mod rights;
 mod services;
 mod setup;

@@ -168,12 +168,21 @@ pub struct NodeChoice {
     /// What it is to Submariner: the cluster's active gateway, or any other node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submariner: Option<SubmarinerRole>,
+    /// So many nodes, or as many as fit, instead of one: 2 to 256. They are called by this name and a number (`w-1`,
+    /// `w-2`), and paths to and from them say `all-pairs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<u32>,
     /// In the subnet of another choice, which stands before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_subnet_as: Option<String>,
     /// In another subnet than another choice, which stands before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_subnet_than: Option<String>,
+}
+
+impl NodeChoice {
+    /// The most nodes that one choice can stand for.
+    pub const MOST: u32 = 256;
 }
 
 /// What a node is to Submariner, as its Gateway objects say.

@@ -159,6 +159,49 @@ pub struct PairSpec {
     pub to: PlaceRef,
 }
 
+/// Which pairs of nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    /// Two pods of one node.
+    SameNode,
+    /// Nodes of one subnet.
+    SameSubnet,
+    /// Nodes of different subnets.
+    OtherSubnet,
+}
+
+/// All pairs of the nodes that a path's ends stand for, up to a limit: each node is in about as many as any other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct AllPairs {
+    /// The most pairs: 1 to 1000.
+    pub at_most: u32,
+    /// Which of them; those of any two different nodes if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<Which>,
+    /// Whether each pair is there from either end. Otherwise once, from one of the two.
+    pub both_ways: bool,
+    /// Whether all are loaded at the same time, as one path of many pairs; otherwise each is a path of its own.
+    pub together: bool,
+}
+
+impl AllPairs {
+    /// The most that the limit can be.
+    pub const MOST: u32 = 1000;
+}
+
+impl Default for AllPairs {
+    fn default() -> Self {
+        Self {
+            at_most: 16,
+            only: None,
+            both_ways: false,
+            together: false,
+        }
+    }
+}
+
 /// A path of a scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -186,6 +229,9 @@ pub struct PathSpec {
     /// begin together, and results are of each pair and of all. A place may be in several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub together_with: Vec<PairSpec>,
+    /// All pairs of the nodes that `from` and `to` stand for, where one of them names a choice of several nodes (`up-to`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_pairs: Option<AllPairs>,
 }
 
 impl PathSpec {
@@ -202,6 +248,7 @@ impl PathSpec {
             from: pair.from.clone(),
             to: pair.to.clone(),
             together_with: Vec::new(),
+            all_pairs: None,
             ..self.clone()
         }
     }

@@ -1,7 +1,8 @@
 //! A cluster's API: how it is reached, how often it is asked again, and what its refusals mean.
 
+use super::retry_after;
 use crate::scenario::ClusterContext;
-use kube::{Client, Config, config::KubeConfigOptions, core::Status};
+use kube::{Client, Config, client::ClientBuilder, config::KubeConfigOptions, core::Status};
 use std::{fmt::Write as _, future::Future, time::Duration};
 
 /// How the API is asked: an answer is waited for so long, and so often it is asked again.
@@ -13,6 +14,8 @@ pub struct Patience {
     pub attempts: u32,
     /// The pause before it is asked again, doubled each time.
     pub pause: Duration,
+    /// How long deleted pods may take to be gone; kubelet lets go of their addresses by then.
+    pub gone_within: Duration,
 }
 
 impl Default for Patience {
@@ -21,6 +24,7 @@ impl Default for Patience {
             answer: Duration::from_secs(20),
             attempts: 6,
             pause: Duration::from_millis(250),
+            gone_within: Duration::from_mins(3),
         }
     }
 }
@@ -79,6 +83,11 @@ impl ApiError {
     /// Whether the object is not there.
     pub fn is_missing(&self) -> bool {
         matches!(self.code(), Some(404 | 410))
+    }
+
+    /// Whether somebody else has written the object meanwhile, or it is being deleted, or is there already.
+    pub fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
     }
 
     /// Whether a right is missing.
@@ -185,7 +194,10 @@ impl Cluster {
             .clone()
             .unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| broken(error.to_string()))?;
+        let client = ClientBuilder::try_from(config)
+            .map_err(|error| broken(error.to_string()))?
+            .with_layer(&retry_after::layer())
+            .build();
         Ok(Self {
             name: wanted.name.clone(),
             context: wanted.context.clone().unwrap_or(server),
@@ -211,12 +223,47 @@ impl Cluster {
         self.client.clone()
     }
 
-    /// Asks, and asks again after a pause where the server is overloaded (429), failed (500 to 504) or can't be
-    /// reached. Every question asked here may be asked twice without harm. `what` is a verb with its object.
+    /// Asks, and asks again after a pause where the server is overloaded (429), failed (500 to 504), can't be reached
+    /// or hangs up, or where another request was in the way (409: a quota that many pods are counted against at once, a
+    /// name that is about to be free). Every question asked here may be asked twice without harm. `what` is a verb with
+    /// its object.
     ///
     /// # Errors
     /// What the server answers at last.
-    pub async fn ask<T, F>(&self, what: &str, mut question: impl FnMut() -> F) -> Result<T, ApiError>
+    pub async fn ask<T, F>(&self, what: &str, question: impl FnMut() -> F) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        self.asked(what, true, question).await
+    }
+
+    /// The same for a change of one version of an object: where that is not the newest any more (409), to ask again
+    /// would not help.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(super) async fn ask_of_version<T, F>(
+        &self,
+        what: &str,
+        question: impl FnMut() -> F,
+    ) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, kube::Error>>,
+    {
+        self.asked(what, false, question).await
+    }
+
+    /// How patient it is asked.
+    pub(super) const fn patience(&self) -> Patience {
+        self.patience
+    }
+
+    async fn asked<T, F>(
+        &self,
+        what: &str,
+        conflicts: bool,
+        mut question: impl FnMut() -> F,
+    ) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, kube::Error>>,
     {
@@ -224,31 +271,27 @@ impl Cluster {
         let mut attempt = 1;
         loop {
             let answer = tokio::time::timeout(self.patience.answer, question()).await;
-            let last = attempt >= self.patience.attempts;
             let (error, wait) = match answer {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(kube::Error::Api(status))) => {
                     let wait = asked_to_wait(&status).unwrap_or(pause);
-                    let again = matches!(status.code, 429 | 500 | 502 | 503 | 504);
+                    let again = match status.code {
+                        409 => conflicts,
+                        code => matches!(code, 429 | 500 | 502 | 503 | 504),
+                    };
                     let error = ApiError::Refused {
                         what: what.to_owned(),
                         status,
                     };
-                    if !again || last {
-                        return Err(error);
-                    }
-                    (error, wait)
+                    (error, again.then_some(wait))
                 }
                 Ok(Err(error)) => {
-                    let again = matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_));
+                    let again = hung_up(&error);
                     let error = ApiError::Broken {
                         what: what.to_owned(),
                         reason: crate::worker::protocol::chain(&error),
                     };
-                    if !again || last {
-                        return Err(error);
-                    }
-                    (error, pause)
+                    (error, again.then_some(pause))
                 }
                 Err(_) => {
                     let error = ApiError::Silent {
@@ -257,11 +300,11 @@ impl Cluster {
                         attempts: attempt,
                     };
                     // A server that takes this long is not helped by many questions.
-                    if last || attempt >= 3 {
-                        return Err(error);
-                    }
-                    (error, pause)
+                    (error, (attempt < 3).then_some(pause))
                 }
+            };
+            let Some(wait) = wait.filter(|_| attempt < self.patience.attempts) else {
+                return Err(error);
             };
             tracing::debug!("asking again: {error}");
             tokio::time::sleep(wait).await;
@@ -269,6 +312,17 @@ impl Cluster {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// Whether the server, or what is between, could not be reached or closed the connection before it had answered.
+const fn hung_up(error: &kube::Error) -> bool {
+    use kube::client::UpgradeConnectionError::GetPendingUpgrade;
+    matches!(
+        error,
+        kube::Error::HyperError(_)
+            | kube::Error::Service(_)
+            | kube::Error::UpgradeConnection(GetPendingUpgrade(_))
+    )
 }
 
 /// How long the server sends us away for.

@@ -2,8 +2,10 @@
 
 use super::{
     api::Cluster,
-    objects::{CONTAINER, PROGRAM, PodPlan, RunMark, pod, pod_name, pool, pool_name},
-    pods, pools, read, services, setup, submariner,
+    describe::describe,
+    exec,
+    objects::{PodPlan, RunMark, pod, pod_name, pool, pool_name},
+    pods, pools, read, services, setup,
 };
 use crate::{
     evidence::{DeviceRole, ObservationRequest, RouteQuery, Setup},
@@ -14,22 +16,15 @@ use crate::{
     },
 };
 use futures::future::try_join_all;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use kube::api::AttachParams;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
-use tokio::io::AsyncRead;
 
 /// Calico's tunnel device, on every node.
 pub(super) const TUNNEL: &str = "vxlan.calico";
-/// How long a worker that was told to quit has before its connection is cut.
-const PARTING: Duration = Duration::from_millis(300);
-/// What the streams of a worker may hold back, in bytes.
-const STREAM_BUFFER: usize = 64 << 10;
 /// How long routes may take to follow a pool that was made or changed.
 const ROUTES_FOLLOW: Duration = Duration::from_secs(3);
 
@@ -110,6 +105,12 @@ impl KubernetesFabric {
             pod.net_admin = net_admin && !pod.place.is_pod();
         }
         Ok(fabric)
+    }
+
+    /// Reaches its clusters by another client.
+    #[cfg(test)]
+    pub(super) fn reach(&mut self, cluster: Cluster) {
+        self.clusters = vec![cluster];
     }
 
     /// The run's id, for `encapbench cleanup --run`.
@@ -373,44 +374,7 @@ impl Fabric for KubernetesFabric {
 
     async fn launch(&mut self, place: &Place) -> Result<Transport, FabricError> {
         let plan = self.pod(place)?;
-        let cluster = self.cluster(&plan.cluster)?;
-        let pods = pods::namespaced(cluster, &plan.namespace);
-        let streams = AttachParams {
-            container: Some(CONTAINER.to_owned()),
-            stdin: true,
-            stdout: true,
-            stderr: true,
-            tty: false,
-            max_stdin_buf_size: Some(STREAM_BUFFER),
-            max_stdout_buf_size: Some(STREAM_BUFFER),
-            max_stderr_buf_size: Some(STREAM_BUFFER),
-        };
-        let what = format!("start a worker in the pod {} of {place}", plan.name);
-        let mut process = cluster
-            .ask(&what, || pods.exec(&plan.name, [PROGRAM, "worker"], &streams))
-            .await?;
-        let (Some(input), Some(output), Some(errors)) = (process.stdin(), process.stdout(), process.stderr())
-        else {
-            return Err(FabricError::Failed(format!(
-                "the worker of {place} has no streams"
-            )));
-        };
-        let status = process.take_status();
-        // What keeps a program from starting at all comes as the exec's status, not on stderr.
-        let errors = WithStatus::new(errors, status);
-        let runtime = tokio::runtime::Handle::current();
-        Ok(Transport {
-            input: Box::new(input),
-            output: Box::new(output),
-            errors: Box::new(errors),
-            kill: Box::new(move || {
-                // Cut at once, the worker would not hear that it may go, and would wait out its coordinator's silence.
-                runtime.spawn(async move {
-                    tokio::time::sleep(PARTING).await;
-                    process.abort();
-                });
-            }),
-        })
+        exec::worker(self.cluster(&plan.cluster)?, plan).await
     }
 
     fn address(&self, path: &Path, place: &Place) -> Result<IpAddr, FabricError> {
@@ -548,107 +512,4 @@ impl Fabric for KubernetesFabric {
             self.run.id
         ))
     }
-}
-
-/// A worker's stderr, and after it why its program could not be started, if that was so.
-struct WithStatus {
-    inner: std::pin::Pin<Box<dyn AsyncRead + Send>>,
-}
-
-impl WithStatus {
-    fn new(
-        errors: impl AsyncRead + Send + 'static,
-        status: Option<impl Future<Output = Option<Status>> + Send + 'static>,
-    ) -> Self {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let (reader, mut writer) = tokio::io::simplex(1024);
-        tokio::spawn(async move {
-            let Some(status) = status else { return };
-            if let Some(status) = status.await
-                && status.status.as_deref() == Some("Failure")
-            {
-                // Nobody may be there to read it any more.
-                let _ = writer
-                    .write_all(format!("{}\n", status.message.unwrap_or_default()).as_bytes())
-                    .await;
-            }
-        });
-        Self {
-            inner: Box::pin(errors.chain(reader)),
-        }
-    }
-}
-
-impl AsyncRead for WithStatus {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        self.inner.as_mut().poll_read(context, buffer)
-    }
-}
-
-/// What the clusters are, for the manifest.
-fn describe(
-    run: &RunMark,
-    clusters: &[Cluster],
-    facts: &[ClusterFacts],
-    resolved: Option<&Resolved>,
-) -> BTreeMap<String, String> {
-    let mut said = BTreeMap::new();
-    let mut say = |key: String, value: String| {
-        if !value.is_empty() {
-            said.insert(key, value);
-        }
-    };
-    say("kind".to_owned(), "kubernetes".to_owned());
-    say("run".to_owned(), run.id.clone());
-    for cluster in clusters {
-        let name = &cluster.name;
-        say(format!("context of {name}"), cluster.context.clone());
-        say(format!("namespace of {name}"), cluster.namespace.clone());
-    }
-    for facts in facts {
-        let name = &facts.name;
-        say(format!("Kubernetes of {name}"), facts.version.clone());
-        match (&facts.calico, &facts.no_calico) {
-            (Some(calico), _) => {
-                say(
-                    format!("Calico of {name}"),
-                    calico.version.clone().unwrap_or_default(),
-                );
-                for pool in &calico.pools {
-                    let mode = pool
-                        .vxlan_mode
-                        .map_or("Never".to_owned(), |mode| mode.to_string());
-                    let off = if pool.disabled { ", disabled" } else { "" };
-                    say(
-                        format!("IPPool {} of {name}", pool.name),
-                        format!("{}, vxlanMode {mode}{off}", pool.cidr),
-                    );
-                }
-                for (key, value) in &calico.felix {
-                    say(format!("Felix {key} of {name}"), value.clone());
-                }
-            }
-            (None, why) => say(format!("Calico of {name}"), why.clone().unwrap_or_default()),
-        }
-        let chosen = resolved.into_iter().flat_map(|resolved| &resolved.nodes);
-        for chosen in chosen.filter(|node| node.cluster == *name) {
-            if let Some(node) = facts.nodes.iter().find(|node| node.name == chosen.node) {
-                say(
-                    format!("node {}", chosen.name),
-                    format!(
-                        "{}, kernel {}, {}, {}, kubelet {}",
-                        node.name, node.kernel, node.system, node.runtime, node.kubelet
-                    ),
-                );
-            }
-        }
-    }
-    for facts in facts {
-        submariner::describe(facts, resolved, &mut said);
-    }
-    said
 }

@@ -1,15 +1,19 @@
 //! A small API server in memory, for tests: it keeps objects, starts pods at once, and fails as it is told to.
 
-use super::api::{Cluster, Patience};
-use http::{Method, Request, Response};
+use super::{
+    api::{Cluster, Patience},
+    retry_after,
+};
+use http::{Method, Request, Response, request::Parts};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
+    io::{self, ErrorKind},
     sync::{Arc, Mutex},
     time::Duration,
 };
+use tower::Layer;
 
 /// What is answered once instead of the truth.
 pub(super) struct Fault {
@@ -28,6 +32,14 @@ pub(super) enum Answer {
     Silence,
     /// With these bytes.
     Bytes(&'static str),
+    /// With an error's status code, in plain text, and after how many seconds to come back.
+    Later(u16, &'static str),
+    /// With the truth.
+    Truth,
+    /// By closing the connection.
+    HangUp,
+    /// By doing what is asked, and closing the connection before it is said.
+    DoneThenHangUp,
 }
 
 /// The server's state.
@@ -61,12 +73,14 @@ impl Fake {
         let state = self.0.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let state = state.clone();
-            async move { Ok::<_, Infallible>(answer(&state, request).await) }
+            async move { answer(&state, request).await }
         });
+        let service = retry_after::layer().layer(service);
         let patience = Patience {
             answer: Duration::from_millis(300),
             attempts: 4,
             pause: Duration::from_millis(1),
+            gone_within: Duration::from_millis(500),
         };
         Cluster::of_client(name, "bench", Client::new(service, "bench"), patience)
     }
@@ -79,6 +93,11 @@ impl Fake {
             left: times,
             answer,
         });
+    }
+
+    /// The next `times` requests of that kind go through before what [`Self::fail`] says next.
+    pub(super) fn pass(&self, method: Method, part: &'static str, times: usize) {
+        self.fail(method, part, times, Answer::Truth);
     }
 
     pub(super) fn put(&self, path: &str, object: Value) {
@@ -189,11 +208,10 @@ fn query(text: &str, key: &str) -> String {
         .replace("%2C", ",")
 }
 
-async fn answer(state: &Mutex<State>, request: Request<Body>) -> Response<Body> {
+async fn answer(state: &Mutex<State>, request: Request<Body>) -> io::Result<Response<Body>> {
     let (parts, body) = request.into_parts();
     let body = body.collect_bytes().await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let path = parts.uri.path().to_owned();
     let asked = parts.uri.query().unwrap_or_default().to_owned();
     let whole = parts
         .uri
@@ -204,18 +222,30 @@ async fn answer(state: &Mutex<State>, request: Request<Body>) -> Response<Body> 
         state.log.push(format!("{} {whole}", parts.method));
         state.fault(&parts.method, &whole)
     };
+    let hung_up = || io::Error::from(ErrorKind::ConnectionReset);
     match fault {
-        Some(Answer::Status(code, message)) => return refusal(code, message),
+        Some(Answer::Status(code, message)) => Ok(refusal(code, message)),
         Some(Answer::Silence) => std::future::pending().await,
-        Some(Answer::Bytes(text)) => {
-            return Response::new(Body::from(text.as_bytes().to_vec()));
+        Some(Answer::Bytes(text)) => Ok(Response::new(Body::from(text.as_bytes().to_vec()))),
+        Some(Answer::Later(code, seconds)) => {
+            let answer = Response::builder().status(code).header("retry-after", seconds);
+            Ok(answer.body(Body::from(b"not now".to_vec())).unwrap())
         }
-        None => {}
+        Some(Answer::HangUp) => Err(hung_up()),
+        Some(Answer::DoneThenHangUp) => {
+            truth(state, &parts, &asked, body).await;
+            Err(hung_up())
+        }
+        Some(Answer::Truth) | None => Ok(truth(state, &parts, &asked, body).await),
     }
-    if query(&asked, "watch") == "true" {
+}
+
+async fn truth(state: &Mutex<State>, parts: &Parts, asked: &str, body: Value) -> Response<Body> {
+    let path = parts.uri.path().to_owned();
+    if query(asked, "watch") == "true" {
         // A watch that tells all there is, and ends.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let found = state.lock().unwrap().list(&path, &query(&asked, "labelSelector"));
+        let found = state.lock().unwrap().list(&path, &query(asked, "labelSelector"));
         let mut lines = String::new();
         for object in found {
             lines.push_str(&json!({ "type": "MODIFIED", "object": object }).to_string());
@@ -242,7 +272,7 @@ async fn answer(state: &Mutex<State>, request: Request<Body>) -> Response<Body> 
                 "clusters",
             ];
             if collections.contains(&plural) {
-                let items = state.list(&path, &query(&asked, "labelSelector"));
+                let items = state.list(&path, &query(asked, "labelSelector"));
                 let version = state.version.to_string();
                 return response(
                     200,

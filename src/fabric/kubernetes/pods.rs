@@ -24,8 +24,6 @@ use tokio::time::{Instant, sleep, timeout};
 const AT_ONCE: usize = 16;
 /// How often pods are looked at while the watch says nothing: it may have broken unnoticed.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long deleted pods may take to be gone; kubelet lets go of their addresses by then.
-const GONE_WITHIN: Duration = Duration::from_mins(3);
 
 /// The pods of a run.
 pub(super) fn of_run(run: &str) -> ListParams {
@@ -211,44 +209,63 @@ pub(super) async fn gone<'a>(
     Ok(plans.iter().copied().filter(|plan| !runs(plan)).collect())
 }
 
-/// Deletes pods by name and waits until they are gone.
-pub(super) async fn remove(cluster: &Cluster, names: &[(String, String)]) -> Result<(), ApiError> {
-    let at_once = DeleteParams::default().grace_period(1);
-    let at_once = &at_once;
-    stream::iter(names)
-        .map(Ok)
-        .try_for_each_concurrent(AT_ONCE, |(namespace, name)| async move {
-            let pods = namespaced(cluster, namespace);
+/// Deletes pods by name and waits until they are gone. One that can't be deleted keeps no other from it.
+///
+/// # Errors
+/// Each pod that is still there, with the reason.
+pub(super) async fn remove(cluster: &Cluster, names: &[(String, String)]) -> Result<(), FabricError> {
+    let now = DeleteParams::default().grace_period(1);
+    let now = &now;
+    let asked: Vec<_> = stream::iter(names.to_vec())
+        .map(|(namespace, name)| async move {
+            let pods = namespaced(cluster, &namespace);
             let what = format!("delete the pod {namespace}/{name}");
-            match cluster.ask(&what, || pods.delete(name, at_once)).await {
-                Ok(_) => Ok(()),
-                Err(error) if error.is_missing() => Ok(()),
-                Err(error) => Err(error),
+            match cluster.ask(&what, || pods.delete(&name, now)).await {
+                Err(error) if !error.is_missing() => Err(error.to_string()),
+                _ => Ok((namespace, name)),
             }
         })
-        .await?;
-    let deadline = Instant::now() + GONE_WITHIN;
-    for (namespace, name) in names {
-        let pods = namespaced(cluster, namespace);
-        loop {
-            match cluster.ask("look for a pod", || pods.get_opt(name)).await? {
-                None => break,
-                Some(_) if Instant::now() >= deadline => {
-                    return Err(ApiError::Broken {
-                        what: format!("delete the pod {namespace}/{name}"),
-                        reason: format!("it is still there after {} s", GONE_WITHIN.as_secs()),
-                    });
-                }
-                Some(_) => sleep(Duration::from_millis(200)).await,
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    let deadline = Instant::now() + cluster.patience().gone_within;
+    let mut failed = Vec::new();
+    for deleted in asked {
+        let gone = match deleted {
+            Ok((namespace, name)) => gone_by(cluster, &namespace, &name, deadline).await,
+            Err(error) => Err(error),
+        };
+        failed.extend(gone.err());
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(FabricError::Failed(failed.join("; ")))
+    }
+}
+
+/// Waits until a pod that was deleted is gone.
+async fn gone_by(cluster: &Cluster, namespace: &str, name: &str, deadline: Instant) -> Result<(), String> {
+    let pods = namespaced(cluster, namespace);
+    let what = format!("look whether the pod {namespace}/{name} is gone");
+    loop {
+        let found = cluster.ask(&what, || pods.get_opt(name)).await;
+        match found.map_err(|error| error.to_string())? {
+            None => return Ok(()),
+            Some(_) if Instant::now() >= deadline => {
+                return Err(format!(
+                    "the pod {namespace}/{name} was deleted and is still there after {} s",
+                    cluster.patience().gone_within.as_secs_f64()
+                ));
             }
+            Some(_) => sleep(Duration::from_millis(200)).await,
         }
     }
-    Ok(())
 }
 
 /// Deletes all pods of a run in the cluster's namespace, until there are none: a request that was cut off may still
 /// make one.
-pub(super) async fn remove_all(cluster: &Cluster, run: &str) -> Result<(), ApiError> {
+pub(super) async fn remove_all(cluster: &Cluster, run: &str) -> Result<(), FabricError> {
     let ours = of_run(run);
     for _ in 0..5 {
         let pods = namespaced(cluster, &cluster.namespace);

@@ -16,7 +16,10 @@ use kube::{
     api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::PoisonError};
+
+/// How often a pool is read anew that somebody else writes at the same time.
+const CONFLICTS: u32 = 5;
 
 /// The IPPools of a cluster.
 pub(super) fn api(cluster: &Cluster, api: CalicoApi) -> Api<DynamicObject> {
@@ -141,8 +144,53 @@ fn mode_of(pool: &DynamicObject) -> &str {
         .unwrap_or_default()
 }
 
-/// Changes a pool of others: first what it was is written on it, then it is changed. Both refuse to overwrite what
-/// somebody else writes meanwhile.
+/// Reads a pool and changes it as `change` says of what was read, or not at all (`None`). Nothing that somebody else
+/// writes meanwhile is overwritten: then it is read anew, [`CONFLICTS`] times at most.
+async fn rewrite(
+    cluster: &Cluster,
+    pools: &Api<DynamicObject>,
+    name: &str,
+    what: &str,
+    change: impl Fn(&DynamicObject) -> Result<Option<Value>, FabricError>,
+) -> Result<(), FabricError> {
+    let params = PatchParams::default();
+    let read = format!("read the IPPool {name}");
+    for attempt in 1.. {
+        let found = cluster.ask(&read, || pools.get(name)).await?;
+        let Some(mut patch) = change(&found)? else {
+            return Ok(());
+        };
+        merge(
+            &mut patch,
+            "metadata",
+            "resourceVersion",
+            json!(found.metadata.resource_version),
+        );
+        let patch = Patch::Merge(patch);
+        match cluster
+            .ask_of_version(what, || pools.patch(name, &params, &patch))
+            .await
+        {
+            Err(error) if error.is_conflict() && attempt < CONFLICTS => {
+                tracing::debug!("reading it anew: {error}");
+                tokio::time::sleep(cluster.patience().pause).await;
+            }
+            done => return done.map(|_| ()).map_err(FabricError::from),
+        }
+    }
+    Ok(())
+}
+
+fn merge(patch: &mut Value, part: &str, key: &str, value: Value) {
+    if let Some(patch) = patch.as_object_mut() {
+        let part = patch.entry(part).or_insert_with(|| json!({}));
+        if let Some(part) = part.as_object_mut() {
+            part.insert(key.to_owned(), value);
+        }
+    }
+}
+
+/// Changes a pool of others: first what it was is written on it, then it is changed.
 pub(super) async fn change(
     cluster: &Cluster,
     calico: CalicoApi,
@@ -151,27 +199,36 @@ pub(super) async fn change(
     run: &RunMark,
 ) -> Result<(), FabricError> {
     let pools = api(cluster, calico);
-    let what = format!("read the IPPool {name}");
-    let before = cluster.ask(&what, || pools.get(name)).await?;
-    if let Some(other) = annotation(&before, CHANGED_BY) {
-        return Err(FabricError::Unable(format!(
-            "the IPPool {name} is changed by run {other} already; when that has ended: encapbench cleanup --run {other}"
-        )));
-    }
-    let note = Patch::Merge(json!({ "metadata": {
-        "resourceVersion": before.metadata.resource_version,
-        "annotations": { CHANGED_BY: run.id, MODE_BEFORE: mode_of(&before), MODE_SET: mode.to_string() },
-    } }));
     let what = format!("note on the IPPool {name} what it was");
-    let params = PatchParams::default();
-    let noted = cluster.ask(&what, || pools.patch(name, &params, &note)).await?;
-    let change = Patch::Merge(json!({
-        "metadata": { "resourceVersion": noted.metadata.resource_version },
-        "spec": { "vxlanMode": mode.to_string() },
-    }));
+    rewrite(cluster, &pools, name, &what, |pool| {
+        match annotation(pool, CHANGED_BY) {
+            // Noted already, and the answer was lost.
+            Some(other) if other == run.id => Ok(None),
+            Some(other) => Err(FabricError::Unable(format!(
+                "the IPPool {name} is changed by run {other} already; when that has ended: encapbench cleanup --run \
+                 {other}"
+            ))),
+            None => Ok(Some(json!({ "metadata": { "annotations": {
+                CHANGED_BY: run.id, MODE_BEFORE: mode_of(pool), MODE_SET: mode.to_string(),
+            } } }))),
+        }
+    })
+    .await?;
     let what = format!("set vxlanMode of the IPPool {name} to {mode}");
-    cluster.ask(&what, || pools.patch(name, &params, &change)).await?;
-    Ok(())
+    rewrite(cluster, &pools, name, &what, |pool| {
+        let (now, before) = (mode_of(pool), annotation(pool, MODE_BEFORE).unwrap_or_default());
+        let ours = annotation(pool, CHANGED_BY) == Some(&run.id);
+        if ours && now == mode.to_string() {
+            return Ok(None);
+        }
+        if !ours || now != before {
+            return Err(FabricError::Unable(format!(
+                "somebody has changed the IPPool {name} just now: its vxlanMode was {before}, is {now}"
+            )));
+        }
+        Ok(Some(json!({ "spec": { "vxlanMode": mode.to_string() } })))
+    })
+    .await
 }
 
 /// Puts a changed pool back to what is written on it. Where somebody else has set another mode since, that stays.
@@ -182,38 +239,40 @@ pub(super) async fn put_back(
     run: &str,
 ) -> Result<(), FabricError> {
     let pools = api(cluster, calico);
-    let what = format!("read the IPPool {name}");
-    let Some(found) = cluster.ask(&what, || pools.get_opt(name)).await? else {
-        return Ok(());
-    };
-    if annotation(&found, CHANGED_BY) != Some(run) {
+    let look = format!("look for the IPPool {name}");
+    if cluster.ask(&look, || pools.get_opt(name)).await?.is_none() {
         return Ok(());
     }
-    let before = annotation(&found, MODE_BEFORE).unwrap_or_default();
-    let set = annotation(&found, MODE_SET).unwrap_or_default();
-    let now = mode_of(&found);
-    let mut change = json!({ "metadata": {
-        "resourceVersion": found.metadata.resource_version,
-        "annotations": { CHANGED_BY: null, MODE_BEFORE: null, MODE_SET: null },
-    } });
-    let foreign = now != set && now != before;
-    if !foreign && let Some(object) = change.as_object_mut() {
-        let mode = if before.is_empty() {
-            Value::Null
-        } else {
-            json!(before)
-        };
-        object.insert("spec".to_owned(), json!({ "vxlanMode": mode }));
-    }
-    let params = PatchParams::default();
-    let change = Patch::Merge(change);
-    let what = format!("put the IPPool {name} back to vxlanMode {before}");
-    cluster.ask(&what, || pools.patch(name, &params, &change)).await?;
-    if foreign {
-        return Err(FabricError::Failed(format!(
-            "the IPPool {name} had vxlanMode {before}, this run set {set}, and somebody has set {now} since: it is left \
-             so"
-        )));
-    }
-    Ok(())
+    let left_so = std::sync::Mutex::new(None);
+    let what = format!("put the IPPool {name} back to its vxlanMode");
+    rewrite(cluster, &pools, name, &what, |pool| {
+        if annotation(pool, CHANGED_BY) != Some(run) {
+            return Ok(None);
+        }
+        let before = annotation(pool, MODE_BEFORE).unwrap_or_default();
+        let set = annotation(pool, MODE_SET).unwrap_or_default();
+        let now = mode_of(pool);
+        let mut change =
+            json!({ "metadata": { "annotations": { CHANGED_BY: null, MODE_BEFORE: null, MODE_SET: null } } });
+        let foreign = now != set && now != before;
+        if !foreign {
+            let mode = if before.is_empty() {
+                Value::Null
+            } else {
+                json!(before)
+            };
+            merge(&mut change, "spec", "vxlanMode", mode);
+        }
+        let said = foreign.then(|| {
+            format!(
+                "the IPPool {name} had vxlanMode {before}, this run set {set}, and somebody has set {now} since: it is \
+                 left so"
+            )
+        });
+        *left_so.lock().unwrap_or_else(PoisonError::into_inner) = said;
+        Ok(Some(change))
+    })
+    .await?;
+    let left_so = left_so.into_inner().unwrap_or_else(PoisonError::into_inner);
+    left_so.map_or(Ok(()), |said| Err(FabricError::Failed(said)))
 }

@@ -1,8 +1,14 @@
-//! From a scenario's choices and a cluster's facts to nodes and pools. Pure.
+//! From a scenario's choices and a cluster's facts to nodes and pools, and to the pairs of what stands for several nodes.
+//! Pure.
+
+mod pairs;
+mod pools;
+mod whole;
+
+pub use whole::{MOST_NODES, whole};
 
 use super::{
-    ClusterFacts, Kubernetes, NodeChoice, NodeFacts, PoolFacts, Range, Resolved, ResolvedNode, ResolvedPool,
-    SubmarinerFacts, SubmarinerRole,
+    ClusterFacts, Kubernetes, NodeChoice, NodeFacts, Resolved, ResolvedNode, SubmarinerFacts, SubmarinerRole,
 };
 use crate::{
     scenario::{Fabric, PathSpec, Scenario, VxlanMode},
@@ -35,16 +41,13 @@ pub enum ResolveError {
     NotAllowed(String),
 }
 
-/// The default of [`super::PoolChoices::own_range`] (RFC 2544).
-const BENCHMARKS: &str = "198.18.0.0/15";
-/// The prefix length of a node's block in pools of our own: 16 addresses, for the tunnel and for the few pods.
-const OWN_BLOCK: u8 = 28;
 /// How many nodes are told of that do not fit.
 const SHOWN: usize = 8;
 /// What a subnet is taken to be where a node doesn't say it.
 const GUESSED_PREFIX: u8 = 24;
 
 /// `scenario` with what `facts` say of its choices, in [`Kubernetes::resolved`], as far as `wanted` paths need them.
+/// What stands for several nodes is spelled out: each of them, and each pair of a path of all pairs.
 /// Pools of our own are only planned here; the fabric makes them. A scenario that was resolved before keeps its nodes.
 ///
 /// # Errors
@@ -60,7 +63,7 @@ pub fn resolve(
     };
     let paths: Vec<&PathSpec> = scenario.paths.iter().filter(|path| wanted(path)).collect();
     let mut notes = Vec::new();
-    let nodes = nodes(spec, &needed(spec, &paths), facts, &mut notes)?;
+    let chosen = nodes(spec, &needed(spec, &paths), facts, &mut notes)?;
     let mut pools = Vec::new();
     for cluster in facts {
         let modes: BTreeSet<VxlanMode> = paths
@@ -69,72 +72,18 @@ pub fn resolve(
             .filter_map(|path| path.vxlan_mode)
             .collect();
         for mode in modes {
-            pools.push(pool(spec, cluster, mode, permissions, &pools, &mut notes)?);
+            pools.push(pools::pool(spec, cluster, mode, permissions, &pools, &mut notes)?);
         }
     }
-    let mut resolved = scenario.clone();
+    let mut resolved = pairs::expanded(scenario, &chosen, &mut notes)?;
     if let Fabric::Kubernetes(spec) = &mut resolved.fabric {
-        spec.resolved = Some(Resolved { nodes, pools, notes });
+        spec.resolved = Some(Resolved {
+            nodes: chosen.nodes,
+            pools,
+            notes,
+        });
     }
     Ok(resolved)
-}
-
-/// How many nodes of a cluster are looked into at most: each takes a pod or three.
-pub const MOST_NODES: usize = 32;
-
-/// Whole clusters instead of a scenario's choices: each usable node by its own name, gateways first, and of each mode
-/// the pool that there is. Notes say what is left out.
-pub fn whole(facts: &[ClusterFacts]) -> Resolved {
-    let mut all = Resolved::default();
-    for cluster in facts {
-        let active = cluster.submariner.as_ref().and_then(SubmarinerFacts::active);
-        let mut nodes: Vec<&NodeFacts> = cluster.nodes.iter().collect();
-        nodes.sort_by_key(|node| (active.is_none_or(|active| active.node != node.name), &node.name));
-        let mut taken = 0;
-        for node in nodes {
-            if let Some(why) = &node.unusable {
-                all.notes
-                    .push(format!("node {} of {}: {why}", node.name, called(cluster)));
-                continue;
-            }
-            if taken == MOST_NODES {
-                all.notes.push(format!(
-                    "node {} of {}: {MOST_NODES} others are looked into already",
-                    node.name,
-                    called(cluster)
-                ));
-                continue;
-            }
-            match place(node, cluster, &mut Vec::new()) {
-                Ok((address, subnet)) => all.nodes.push(ResolvedNode {
-                    name: node.name.clone(),
-                    cluster: cluster.name.clone(),
-                    node: node.name.clone(),
-                    address,
-                    subnet,
-                    tunnel_address: node.tunnel_address,
-                }),
-                Err(error) => all.notes.push(error.to_string()),
-            }
-            taken += 1;
-        }
-        for mode in VxlanMode::ALL {
-            let fits = |pool: &&PoolFacts| pool.vxlan_mode == Some(mode) && !pool.disabled && !pool.ipip;
-            let pool = cluster
-                .calico
-                .as_ref()
-                .and_then(|calico| calico.pools.iter().find(fits));
-            all.pools.extend(pool.map(|pool| ResolvedPool {
-                cluster: cluster.name.clone(),
-                mode,
-                name: pool.name.clone(),
-                cidr: pool.cidr,
-                block_size: pool.block_size,
-                own: false,
-            }));
-        }
-    }
-    all
 }
 
 /// Whether a pod of the path is in that cluster.
@@ -163,13 +112,22 @@ fn needed<'a>(spec: &'a Kubernetes, paths: &[&'a PathSpec]) -> BTreeSet<&'a str>
     names
 }
 
+/// What was chosen of the clusters.
+struct Chosen {
+    /// The nodes, in the order of the choices.
+    nodes: Vec<ResolvedNode>,
+    /// Of each choice of several nodes, the names of those that it stands for.
+    groups: BTreeMap<String, Vec<String>>,
+}
+
 fn nodes(
     spec: &Kubernetes,
     needed: &BTreeSet<&str>,
     facts: &[ClusterFacts],
     notes: &mut Vec<String>,
-) -> Result<Vec<ResolvedNode>, ResolveError> {
+) -> Result<Chosen, ResolveError> {
     let mut chosen: Vec<ResolvedNode> = Vec::new();
+    let mut groups = BTreeMap::new();
     for choice in spec
         .nodes
         .iter()
@@ -180,18 +138,36 @@ fn nodes(
             return Err(ResolveError::Unfit(format!("cluster {cluster} was not read")));
         };
         let before = spec.resolved_node(&choice.name);
-        let node = find(choice, before, cluster, &chosen)?;
-        let (address, subnet) = place(node, cluster, notes)?;
-        chosen.push(ResolvedNode {
-            name: choice.name.clone(),
-            cluster: cluster.name.clone(),
-            node: node.name.clone(),
-            address,
-            subnet,
-            tunnel_address: node.tunnel_address,
-        });
+        let mut members = Vec::new();
+        for number in 1..=choice.up_to.unwrap_or(1) {
+            let node = match find(choice, before, cluster, &chosen) {
+                // As many as there are; one at least.
+                Err(_) if number > 1 => break,
+                found => found?,
+            };
+            let (address, subnet) = place(node, cluster, notes)?;
+            let name = match choice.up_to {
+                None => choice.name.clone(),
+                Some(_) => format!("{}-{number}", choice.name),
+            };
+            members.push(name.clone());
+            chosen.push(ResolvedNode {
+                name,
+                cluster: cluster.name.clone(),
+                node: node.name.clone(),
+                address,
+                subnet,
+                tunnel_address: node.tunnel_address,
+            });
+        }
+        if choice.up_to.is_some() {
+            groups.insert(choice.name.clone(), members);
+        }
     }
-    Ok(chosen)
+    Ok(Chosen {
+        nodes: chosen,
+        groups,
+    })
 }
 
 /// The first node, by name, that a choice allows.
@@ -371,168 +347,6 @@ fn called(cluster: &ClusterFacts) -> String {
     } else {
         format!("cluster {}", cluster.name)
     }
-}
-
-/// The pool of a mode: the one that is named, else one that there is, else one of our own.
-fn pool(
-    spec: &Kubernetes,
-    cluster: &ClusterFacts,
-    mode: VxlanMode,
-    permissions: &Permissions,
-    planned: &[ResolvedPool],
-    notes: &mut Vec<String>,
-) -> Result<ResolvedPool, ResolveError> {
-    let Some(calico) = &cluster.calico else {
-        let why = cluster
-            .no_calico
-            .as_deref()
-            .unwrap_or("it has no IPPools of Calico");
-        return Err(ResolveError::NotAllowed(format!(
-            "the pools of {} are not known ({why}), so no pod can be given an address of a {mode} pool; \
-             --only leaves paths between pods out",
-            called(cluster)
-        )));
-    };
-    // What a pool will be while the run changes it.
-    let becomes = |pool: &PoolFacts| permissions.change.get(&pool.name).copied().or(pool.vxlan_mode);
-    let usable = |pool: &PoolFacts| becomes(pool) == Some(mode) && !pool.disabled && !pool.ipip;
-    let as_resolved = |pool: &PoolFacts| ResolvedPool {
-        cluster: cluster.name.clone(),
-        mode,
-        name: pool.name.clone(),
-        cidr: pool.cidr,
-        block_size: pool.block_size,
-        own: false,
-    };
-    if let Some(name) = spec.pools.named(mode) {
-        let Some(pool) = calico.pools.iter().find(|pool| pool.name == name) else {
-            return Err(ResolveError::Unfit(format!(
-                "{} has no IPPool {name}; it has {}",
-                called(cluster),
-                names(&calico.pools)
-            )));
-        };
-        if !usable(pool) {
-            return Err(ResolveError::Unfit(format!(
-                "IPPool {name} is {}, so it can't stand for {mode}",
-                state(pool)
-            )));
-        }
-        return Ok(as_resolved(pool));
-    }
-    // A pool of another run goes when that run ends.
-    if let Some(pool) = calico
-        .pools
-        .iter()
-        .find(|pool| usable(pool) && pool.made_by.is_none())
-    {
-        return Ok(as_resolved(pool));
-    }
-    let vxlan = calico
-        .pools
-        .iter()
-        .any(|pool| pool.vxlan_mode.is_some() && !pool.disabled && pool.made_by.is_none());
-    if !permissions.own_pools {
-        return Err(ResolveError::NotAllowed(format!(
-            "{} has no enabled IPPool with vxlanMode {mode} (it has {}); --allow-ippools lets encapbench make a small \
-             one of its own, which no other pod is given an address of, and remove it at the end",
-            called(cluster),
-            names(&calico.pools)
-        )));
-    }
-    if !vxlan && !permissions.first_vxlan_pool {
-        return Err(ResolveError::NotAllowed(format!(
-            "{} has no enabled pool with VXLAN (it has {}): with the first one Calico sets up VXLAN on every node, which \
-             restarts its agents and may lower the MTU of new pods; --allow-first-vxlan-pool does it all the same",
-            called(cluster),
-            names(&calico.pools)
-        )));
-    }
-    if !vxlan {
-        notes.push(format!(
-            "encapbench's pool is the first with VXLAN of {}",
-            called(cluster)
-        ));
-    }
-    own(spec, cluster, &calico.pools, mode, planned)
-}
-
-/// A pool of our own, in the first gap of the range for it.
-fn own(
-    spec: &Kubernetes,
-    cluster: &ClusterFacts,
-    pools: &[PoolFacts],
-    mode: VxlanMode,
-    planned: &[ResolvedPool],
-) -> Result<ResolvedPool, ResolveError> {
-    let range = match spec.pools.own_range {
-        Some(range) => range,
-        None => BENCHMARKS
-            .parse()
-            .map_err(|_| ResolveError::Unfit("no range for pools".to_owned()))?,
-    };
-    // Two blocks a node: IPAM may hold one back while it is released.
-    let blocks = (cluster.nodes.len().max(1) as u64 * 2)
-        .next_power_of_two()
-        .max(16);
-    let bits = u8::try_from(blocks.ilog2()).unwrap_or(8);
-    let prefix = OWN_BLOCK.saturating_sub(bits);
-    let mut taken: Vec<Range> = cluster.ranges.clone();
-    taken.extend(pools.iter().map(|pool| Range {
-        cidr: pool.cidr,
-        what: format!("IPPool {}", pool.name),
-    }));
-    taken.extend(planned.iter().map(|pool| Range {
-        cidr: pool.cidr,
-        what: format!("IPPool {}", pool.name),
-    }));
-    let free = (0..range.blocks(prefix))
-        .filter_map(|index| range.block(prefix, index))
-        .find(|cidr| !taken.iter().any(|other| other.cidr.overlaps(*cidr)));
-    let Some(cidr) = free else {
-        let in_the_way = taken.iter().find(|other| other.cidr.overlaps(range));
-        let why = in_the_way.map_or_else(
-            || format!("it is too small for a /{prefix}"),
-            |other| format!("{} is there ({})", other.what, other.cidr),
-        );
-        return Err(ResolveError::NotAllowed(format!(
-            "no room for a pool of {mode} in {range}: {why}; set `pools: {{ own-range: ... }}` to a range that is used \
-             nowhere"
-        )));
-    };
-    Ok(ResolvedPool {
-        cluster: cluster.name.clone(),
-        mode,
-        name: format!("encapbench-{}", mode.to_string().to_lowercase()),
-        cidr,
-        block_size: OWN_BLOCK,
-        own: true,
-    })
-}
-
-fn state(pool: &PoolFacts) -> String {
-    let mode = pool
-        .vxlan_mode
-        .map_or_else(|| "Never".to_owned(), |mode| mode.to_string());
-    let mut text = format!("of vxlanMode {mode}");
-    if pool.ipip {
-        text.push_str(" with IP in IP");
-    }
-    if pool.disabled {
-        text.push_str(", disabled");
-    }
-    text
-}
-
-fn names(pools: &[PoolFacts]) -> String {
-    if pools.is_empty() {
-        return "none".to_owned();
-    }
-    let each: Vec<String> = pools
-        .iter()
-        .map(|pool| format!("{} {}", pool.name, state(pool)))
-        .collect();
-    each.join(", ")
 }
 
 #[cfg(test)]

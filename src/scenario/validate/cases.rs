@@ -2,8 +2,8 @@
 
 use super::{Problems, case_name_fault, empty};
 use crate::scenario::{
-    Fabric, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput, Workload,
-    WorkloadKind,
+    AllPairs, Fabric, HighestRate, Latency, LatencyKind, PathSpec, PlaceRef, Protocol, Scenario, Throughput,
+    Which, Workload, WorkloadKind,
     plan::{crossing, expected},
     problem::Step,
 };
@@ -44,6 +44,7 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
         problems.say(&at("name"), format!("a path's name {fault}"), None);
     }
     let before = problems.0.len();
+    groups(scenario, spec, &at, problems);
     ends(scenario, spec, &at, problems);
     for (index, pair) in spec.together_with.iter().enumerate() {
         let at = |key: &'static str| match key {
@@ -66,6 +67,81 @@ fn path(scenario: &Scenario, spec: &PathSpec, at: &[Step; 2], problems: &mut Pro
             &at("expect"),
             "a path that nothing gets through is of one pair, by the address of its end",
             "leave `by` and `together-with` out, and give each pair a path of its own".to_owned(),
+        );
+    }
+}
+
+/// What holds of ends that stand for several nodes.
+fn groups(
+    scenario: &Scenario,
+    spec: &PathSpec,
+    at: &impl Fn(&'static str) -> Vec<Step>,
+    problems: &mut Problems,
+) {
+    let group = |place: &PlaceRef| match &scenario.fabric {
+        Fabric::Kubernetes(kubernetes) => kubernetes
+            .choice(place.node())
+            .filter(|choice| choice.up_to.is_some()),
+        Fabric::Lab(_) | Fabric::Hosts(_) => None,
+    };
+    for (index, pair) in spec.together_with.iter().enumerate() {
+        for (key, place) in [("from", &pair.from), ("to", &pair.to)] {
+            if let Some(choice) = group(place) {
+                problems.say(
+                    &[&at("together-with")[..], &[index.into(), key.into()]].concat(),
+                    format!("`{}` stands for several nodes", choice.name),
+                    "a path of its own takes all pairs of them: `all-pairs: { together: true }`".to_owned(),
+                );
+            }
+        }
+    }
+    let several = [("from", &spec.from), ("to", &spec.to)]
+        .into_iter()
+        .find_map(|(key, place)| Some((key, group(place)?)));
+    let Some(pairs) = &spec.all_pairs else {
+        if let Some((key, choice)) = several {
+            problems.say(
+                &at(key),
+                format!(
+                    "`{}` stands for several nodes, so the path must say which pairs it is of",
+                    choice.name
+                ),
+                "for instance `all-pairs: { at-most: 12 }`".to_owned(),
+            );
+        }
+        return;
+    };
+    let list = at("all-pairs");
+    if several.is_none() {
+        problems.say(
+            &list,
+            "`all-pairs` is of paths at whose ends are several nodes, and these are single ones",
+            "give a node of Kubernetes `up-to: 6`, so that it stands for as many as fit".to_owned(),
+        );
+    }
+    problems.number(
+        &[&list[..], &["at-most".into()]].concat(),
+        "the number of pairs",
+        u64::from(pairs.at_most),
+        1..=u64::from(AllPairs::MOST),
+    );
+    if !spec.together_with.is_empty() {
+        problems.say(
+            &list,
+            "`all-pairs` says all of the pairs, and `together-with` says others",
+            "leave one of them out".to_owned(),
+        );
+    }
+    let only = [&list[..], &["only".into()]].concat();
+    let one_group = spec.from.node() == spec.to.node();
+    if pairs.only == Some(Which::SameNode) && !(one_group && spec.from != spec.to) {
+        problems.say(
+            &only,
+            format!(
+                "`{}` and `{}` are not two pods of the same nodes",
+                spec.from, spec.to
+            ),
+            format!("for instance `from: pod@{0}`, `to: pod-2@{0}`", spec.from.node()),
         );
     }
 }
@@ -189,7 +265,7 @@ fn ends(
         ),
         _ => {}
     }
-    if spec.from == spec.to {
+    if spec.from == spec.to && spec.all_pairs.is_none() {
         let hint = match &spec.to {
             PlaceRef::Pod { node, .. } => format!("for another pod of the same node write `pod-2@{node}`"),
             PlaceRef::Node(_) => "name another node, or go between pods of this one".to_owned(),
@@ -238,7 +314,7 @@ fn by_service(scenario: &Scenario, spec: &PathSpec, at: &[Step], problems: &mut 
             format!("`{}` is a node, and a Service leads to pods", spec.to),
             leave_out(),
         );
-    } else if !spec.together_with.is_empty() {
+    } else if !spec.together_with.is_empty() || spec.all_pairs.as_ref().is_some_and(|pairs| pairs.together) {
         problems.say(
             at,
             "pairs that are loaded at once can't go by Services: these lead to one port of a pod each",

@@ -28,9 +28,23 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
     if let Some(base) = &scenario.relative_to {
         problems.known(&["relative-to".into()], "path", "paths", base, &paths);
         measured(scenario, base, &["relative-to".into()], problems);
+        if is_spread(scenario, base) {
+            problems.say(
+                &["relative-to".into()],
+                format!("`{base}` stands for a path of each pair, and others are compared to one"),
+                "name a path of one pair; a gate may compare pair by pair".to_owned(),
+            );
+        }
     }
     references(scenario, &paths, problems);
     check_gates(scenario, problems);
+}
+
+/// Whether a path stands for several, one of each pair.
+fn is_spread(scenario: &Scenario, name: &str) -> bool {
+    let path = scenario.paths.iter().find(|path| path.name == name);
+    path.and_then(|path| path.all_pairs.as_ref())
+        .is_some_and(|pairs| !pairs.together)
 }
 
 /// The gates alone.
@@ -185,6 +199,16 @@ fn gate(
     if let Some(base) = &rule.relative_to {
         problems.known(&at("relative-to"), "path", "paths", base, paths);
         measured(scenario, base, &at("relative-to"), problems);
+        if is_spread(scenario, base) && !is_spread(scenario, &rule.path) {
+            problems.say(
+                &at("relative-to"),
+                format!(
+                    "`{base}` stands for a path of each pair, and `{}` is one path",
+                    rule.path
+                ),
+                "compare it with one path, or compare two paths of the same pairs".to_owned(),
+            );
+        }
         if *base == rule.path {
             problems.say(&at("relative-to"), "a path compared to itself is always 1", None);
         }

@@ -31,6 +31,7 @@ pub(super) fn check(scenario: &Scenario, problems: &mut Problems) {
             );
         }
         node(spec, choice, &spec.nodes[..index], at, problems);
+        group(spec, choice, at, problems);
     }
     let texts = [
         ("image", spec.image.as_deref()),
@@ -139,8 +140,55 @@ fn node(
                 format!("`{}` is of another cluster", other.name),
                 "a subnet is one cluster's".to_owned(),
             ),
+            Some(other) if other.up_to.is_some() => problems.say(
+                &at(key),
+                format!(
+                    "`{}` stands for several nodes, which may be in several subnets",
+                    other.name
+                ),
+                "name a single node".to_owned(),
+            ),
             Some(_) => {}
         }
+    }
+}
+
+/// What holds of a choice of several nodes.
+fn group(
+    spec: &Kubernetes,
+    choice: &NodeChoice,
+    at: impl Fn(&'static str) -> Vec<Step>,
+    problems: &mut Problems,
+) {
+    let Some(most) = choice.up_to else { return };
+    problems.number(
+        &at("up-to"),
+        "the number of nodes",
+        u64::from(most),
+        2..=u64::from(NodeChoice::MOST),
+    );
+    if let Some(node) = &choice.node {
+        problems.say(
+            &at("node"),
+            format!("`{node}` is the name of one node, and `up-to: {most}` asks for more"),
+            "choose them by `labels`, `zone` or `role`, or leave `node` out".to_owned(),
+        );
+    }
+    let number = |other: &NodeChoice| {
+        let rest = other.name.strip_prefix(&choice.name)?.strip_prefix('-')?;
+        rest.parse::<u32>()
+            .ok()
+            .filter(|number| (1..=most).contains(number))
+    };
+    if let Some(other) = spec.nodes.iter().find(|other| number(other).is_some()) {
+        problems.say(
+            &at("name"),
+            format!(
+                "one of the nodes of `{}` is called `{}`, as another choice is",
+                choice.name, other.name
+            ),
+            "give one of them another name".to_owned(),
+        );
     }
 }
 
