@@ -72,6 +72,10 @@ pub struct DeviceSeen {
     /// Empty where they could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offloads: Vec<(String, bool)>,
+    /// Which reverse path filter (RFC 3704) what comes in by it must pass: 0 none, 1 the strict one, 2 the loose one. The
+    /// larger of the device's setting and that of `all` counts. `None` where it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rp_filter: Option<u8>,
 }
 
 /// Asks which way the kernel would send a packet.
@@ -163,6 +167,12 @@ pub struct RawEvidence {
     /// Right after it, in the same order.
     #[serde(default)]
     pub after: Vec<Observation>,
+    /// Further nodes on the way, the clusters' gateways, right before the trial; recorded, not judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub way_before: Vec<Observation>,
+    /// The same right after it, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub way_after: Vec<Observation>,
     /// Its connections.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub connections: Vec<ConnectionSeen>,

@@ -90,6 +90,12 @@ pub trait Fabric: Send {
     /// Where there is no such place.
     fn observe(&self, path: &Path) -> Result<Vec<(Place, ObservationRequest)>, FabricError>;
 
+    /// Further nodes that a path's packets pass, each with what to look at there: the gateways of clusters. What is seen
+    /// of them is recorded and not judged, their CPU with that of the others.
+    fn on_the_way(&self, _path: &Path) -> Vec<(Place, ObservationRequest)> {
+        Vec::new()
+    }
+
     /// What its clusters, nodes and pods should be, for the doctor; `None`: it can't say.
     fn setup(&self) -> Option<Setup> {
         None

@@ -3,8 +3,8 @@
 //! All tests share one cluster, one after the other. Each looks at the whole cluster before and after: whatever a run
 //! does there must be gone when it has ended, and nothing else may have changed.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
-
+#[path = "support/bench.rs"]
+mod bench;
 #[path = "support/program.rs"]
 mod program;
 #[path = "../src/skip.rs"]
@@ -12,151 +12,10 @@ mod skip;
 #[path = "support/testbed.rs"]
 mod testbed;
 
-use program::{code, encapbench, finish, poll, said, trials, wait};
-use rustix::process::{Pid, Signal, kill_process};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{MutexGuard, OnceLock},
-    time::Duration,
-};
-use testbed::Testbed;
-
-/// As long as a run may take on a busy machine.
-const LIMIT: Duration = Duration::from_mins(3);
-
-/// The three paths that everybody asks about, between two nodes of one subnet.
-const MATRIX: &str = "\
-paths:
-  - { name: node-to-node, from: a, to: b }
-  - { name: pod-to-pod CrossSubnet, from: pod@a, to: pod@b, vxlan-mode: CrossSubnet }
-  - { name: pod-to-pod Always, from: pod@a, to: pod@b, vxlan-mode: Always }
-";
-
-/// The cluster, with a pod of somebody else's on its first node, and a folder for a test's files.
-struct Bench {
-    cluster: &'static Testbed,
-    folder: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Bench {
-    /// `None`, said loudly, where this machine can have no cluster.
-    fn new() -> Option<Self> {
-        static STRANGER: OnceLock<()> = OnceLock::new();
-        let (cluster, turn) = match Testbed::get() {
-            Ok(found) => found,
-            Err(missing) => {
-                skip::skip(missing);
-                return None;
-            }
-        };
-        STRANGER.get_or_init(|| stranger(cluster));
-        assert_eq!(cluster.ours(), [""; 0], "an earlier test left something");
-        Some(Self {
-            cluster,
-            folder: tempfile::tempdir().unwrap(),
-            _turn: turn,
-        })
-    }
-
-    fn out(&self) -> PathBuf {
-        self.folder.path().join("run")
-    }
-
-    /// A scenario with `paths` and short workloads.
-    fn scenario(&self, paths: &str, blocks: u32) -> PathBuf {
-        let text = format!(
-            "name: testbed\nfabric:\n  kubernetes:\n    probe: true\n    start-within: 60s\n    nodes:\n      - {{ name: a }}\n      \
-             - {{ name: b, same-subnet-as: a }}\n      - {{ name: c, other-subnet-than: a }}\n{paths}workloads:\n  - {{ name: \
-             tcp, throughput: {{ protocol: tcp, duration: 300ms, omit: 100ms }} }}\n  - {{ name: rr, latency: {{ kind: \
-             tcp-rr, duration: 150ms }} }}\nblocks: {{ at-least: {blocks} }}\n"
-        );
-        let file = self.folder.path().join("scenario.yaml");
-        fs::write(&file, text).unwrap();
-        file
-    }
-
-    fn command(&self, kubeconfig: &Path) -> Command {
-        let mut command = encapbench();
-        command
-            .env("KUBECONFIG", kubeconfig)
-            .current_dir(self.folder.path());
-        command
-    }
-
-    /// `encapbench run`, as the user of `kubeconfig`.
-    fn run(&self, kubeconfig: &Path, scenario: &Path, more: &[&str]) -> Command {
-        let mut command = self.command(kubeconfig);
-        command
-            .args(["run", "--quiet", "--allow-ippools"])
-            .args(more)
-            .arg("--out")
-            .arg(self.out())
-            .arg(scenario);
-        command
-    }
-
-    /// Starts a run of many blocks and waits until it has measured something.
-    fn started(&self) -> Child {
-        let scenario = self.scenario(MATRIX, 200);
-        let child = self
-            .run(&self.cluster.admin(), &scenario, &[])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        poll("trial", LIMIT, || (!trials(&self.out()).is_empty()).then_some(()));
-        child
-    }
-
-    /// The `evidence` of each case's throughput, as `summary.csv` has it, by the case's path.
-    fn evidence(&self) -> Vec<(String, String)> {
-        let mut table = csv::Reader::from_path(self.out().join("summary.csv")).unwrap();
-        let rows = table.records().map(Result::unwrap);
-        rows.filter(|row| &row[4] == "throughput" || &row[4] == "latency_p50")
-            .map(|row| (format!("{} {}", &row[1], &row[3]), row[16].to_owned()))
-            .collect()
-    }
-
-    /// Nothing is as it was not: no object of a run is there, and what others have is untouched.
-    fn same_as(&self, before: &[String]) {
-        // The endpoints of a Service go a moment after it.
-        poll("end of the endpoints", LIMIT, || {
-            (!self
-                .cluster
-                .ours()
-                .iter()
-                .any(|name| name.starts_with("endpoints")))
-            .then_some(())
-        });
-        assert_eq!(self.cluster.ours(), [""; 0]);
-        assert_eq!(self.cluster.objects(), before);
-    }
-}
-
-/// Somebody else's pod, which runs and has an address of the cluster's own pool.
-fn stranger(cluster: &Testbed) {
-    let (node, image) = (
-        Testbed::node(1),
-        format!("encapbench:{}", env!("CARGO_PKG_VERSION")),
-    );
-    cluster.apply(&format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: stranger\n  namespace: default\n  labels: {{ app.kubernetes.io/name: \
-         stranger }}\nspec:\n  nodeName: {node}\n  containers:\n    - {{ name: main, image: \"{image}\", imagePullPolicy: \
-         Never, args: [worker, --standby, --at-most, 3600s, --alone, 3600s] }}\n"
-    ));
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s"]);
-}
-
-fn interrupt(child: &Child, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
-}
-
-fn error(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use bench::{Bench, LIMIT, MATRIX, error, interrupt};
+use program::{code, finish, poll, said, trials, wait};
+use rustix::process::Signal;
+use std::{fs, path::Path, time::Duration};
 
 #[test]
 fn with_just_the_shipped_rights_all_is_confirmed_and_nothing_is_left() {
@@ -206,8 +65,8 @@ fn with_just_the_shipped_rights_all_is_confirmed_and_nothing_is_left() {
     );
     assert_eq!(code(plan.status), 0, "{}", said(&plan));
     for part in [
-        &Testbed::node(1),
-        &Testbed::node(2),
+        &cluster.node(1),
+        &cluster.node(2),
         "default-ipv4-ippool",
         "made for the run",
     ] {
@@ -227,16 +86,8 @@ fn with_just_the_shipped_rights_all_is_confirmed_and_nothing_is_left() {
         "{dry}"
     );
     assert_eq!(cluster.objects(), before);
-    let child = bench
-        .run(&account, &scenario, &["--namespace", "encapbench"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = bench.spawn(&account, &scenario, &["--namespace", "encapbench"]);
     // While it runs: all of its own, each with its mark, and the pool of a mode that the cluster has not.
-    poll("trial", LIMIT, || {
-        (!trials(&bench.out()).is_empty()).then_some(())
-    });
     let during = cluster.ours();
     let pods = during.iter().filter(|name| name.starts_with("pod/")).count();
     assert_eq!(pods, 6, "two nodes and two pods of each mode: {during:?}");
@@ -305,7 +156,7 @@ fn after_kill_9_cleanup_leaves_nothing() {
 fn a_cross_subnet_pool_that_encapsulates_everything_is_contradicted() {
     let Some(bench) = Bench::new() else { return };
     let (cluster, key) = (bench.cluster, "projectcalico.org/IPv4Address");
-    let nodes = [Testbed::node(1), Testbed::node(2)];
+    let nodes = [cluster.node(1), cluster.node(2)];
     let path = "jsonpath={.metadata.annotations.projectcalico\\.org/IPv4Address}";
     let own: Vec<String> = nodes
         .iter()
@@ -324,10 +175,7 @@ fn a_cross_subnet_pool_that_encapsulates_everything_is_contradicted() {
     // The routes follow within a third of a second.
     std::thread::sleep(Duration::from_secs(1));
     let scenario = bench.scenario(MATRIX, 1);
-    let output = finish(
-        &mut bench.run(&cluster.admin(), &scenario, &["--only", "*/tcp"]),
-        LIMIT,
-    );
+    let output = bench.finished(&cluster.admin(), &scenario, &["--only", "*/tcp"]);
     annotate(&own);
     assert_eq!(code(output.status), 4, "{}", said(&output));
     assert!(
@@ -364,15 +212,7 @@ paths:
     together-with: [ { from: pod-2@b, to: pod-2@a } ]
 ";
     let scenario = bench.scenario(paths, 1);
-    let child = bench
-        .run(&bench.cluster.admin(), &scenario, &[])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    poll("trial", LIMIT, || {
-        (!trials(&bench.out()).is_empty()).then_some(())
-    });
+    let child = bench.spawn(&bench.cluster.admin(), &scenario, &[]);
     let services = bench.cluster.ours();
     let services = services
         .iter()
@@ -400,10 +240,7 @@ fn who_has_too_few_rights_is_told_what_to_grant_and_that_is_enough() {
     let scenario = bench.scenario(MATRIX, 1);
     let restricted = cluster.restricted();
     let before = cluster.objects();
-    let try_it = || {
-        let more = ["--only", "*/tcp"];
-        finish(&mut bench.run(&restricted, &scenario, &more), LIMIT)
-    };
+    let try_it = || bench.finished(&restricted, &scenario, &["--only", "*/tcp"]);
     let refused = try_it();
     assert_eq!(code(refused.status), 3, "{}", said(&refused));
     assert!(!bench.out().exists(), "a run without rights is no run");

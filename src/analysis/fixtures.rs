@@ -160,6 +160,7 @@ pub(crate) fn throughput(block: u32, path: &str, megabytes_per_second: f64) -> T
         hops: Vec::new(),
         cpu: vec![MachineCpu {
             machine: "one".to_owned(),
+            nodes: Vec::new(),
             seconds: 3.0,
             cores: 2,
             cpu: CpuSeconds {

@@ -165,7 +165,11 @@ fn cluster(source: Source<'_>, scenario: &Scenario, args: &KubernetesArgs) -> Re
     let paths = source.paths(&scenario)?;
     let wanted = |path: &scenario::PathSpec| paths.contains(&path.name);
     let wanted_paths: Vec<&scenario::PathSpec> = scenario.paths.iter().filter(|path| wanted(path)).collect();
-    let (clusters, facts) = runtime.block_on(read(&scenario, args.needs(&wanted_paths)))?;
+    let mut needs = args.needs(&wanted_paths);
+    if let scenario::Fabric::Kubernetes(spec) = &scenario.fabric {
+        needs.submariner = spec.nodes.iter().any(|choice| choice.submariner.is_some());
+    }
+    let (clusters, facts) = runtime.block_on(read(&scenario, needs))?;
     let resolved = scenario::resolve(&scenario, &facts, &permissions, wanted)
         .map_err(|error| FabricError::Unable(error.to_string()))?;
     let plan = source.plan(&resolved)?;

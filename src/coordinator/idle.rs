@@ -73,3 +73,69 @@ fn carried(windows: &[(&Vec<Snapshot>, &Vec<Snapshot>)], took: Duration) -> u64 
         .unwrap_or(0);
     (carried as f64 * took.as_secs_f64() / IDLE.as_secs_f64()) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evidence::{DeviceSeen, Observation},
+        measure::{CpuReading, CpuSeconds},
+    };
+
+    /// A node whose tunnel has carried so many bytes each way, and whose underlay a hundred times that.
+    fn node(bytes: u64) -> Snapshot {
+        let device = |role, bytes| DeviceSeen {
+            device: format!("{role}"),
+            role,
+            rx_bytes: bytes,
+            tx_bytes: bytes,
+            dropped: 0,
+            mtu: 1450,
+            offloads: Vec::new(),
+            rp_filter: None,
+        };
+        Snapshot {
+            seen: Observation {
+                node: "n".to_owned(),
+                devices: vec![
+                    device(DeviceRole::Tunnel, bytes),
+                    device(DeviceRole::Underlay, bytes * 100),
+                ],
+                routes: Vec::new(),
+            },
+            cpu: CpuReading {
+                cpu: CpuSeconds::default(),
+                per_core: Vec::new(),
+                clock_ns: 0,
+            },
+        }
+    }
+
+    fn nodes(bytes: [u64; 2]) -> Vec<Snapshot> {
+        bytes.map(node).to_vec()
+    }
+
+    /// A trial ten times as long as an idle window meets ten times what the busiest node carried in the busier one.
+    #[test]
+    fn noise_is_that_of_the_busiest_node_as_long_as_the_trial() {
+        let (first, before) = (nodes([1000, 5000]), nodes([1100, 5020]));
+        let (after, last) = (nodes([9000, 7000]), nodes([9010, 7030]));
+        let noise = |took| carried(&[(&first, &before), (&after, &last)], took);
+        assert_eq!(
+            noise(IDLE),
+            200,
+            "100 bytes each way, on the first node, before the trial"
+        );
+        assert_eq!(noise(IDLE * 10), 2000);
+        // What the trial itself carried, between the windows, is none of it.
+        let (quiet, busy) = (nodes([1000, 5000]), nodes([1_000_000, 5000]));
+        assert_eq!(carried(&[(&quiet, &quiet), (&busy, &busy)], IDLE), 0);
+    }
+
+    #[test]
+    fn a_device_that_was_made_anew_is_no_noise_below_zero() {
+        let (first, before) = (nodes([1000, 0]), nodes([10, 0]));
+        assert_eq!(carried(&[(&first, &before)], IDLE), 0);
+        assert_eq!(carried(&[], IDLE), 0);
+    }
+}

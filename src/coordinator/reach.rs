@@ -132,3 +132,6 @@ fn advice<F: Fabric>(fabric: &F, path: &Path, error: &TrialError) -> Result<Stri
         "{from} does not reach {to} ({address}){elsewhere}{how}: {error}. {look}"
     ))
 }
+
+#[cfg(test)]
+mod tests;

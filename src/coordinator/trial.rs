@@ -120,16 +120,23 @@ pub(super) async fn measure<F: Fabric>(
     if !case.path.together_with.is_empty() {
         return super::pairs::measure(fabric, workers, case, congestion, trial).await;
     }
-    let watched = fabric.observe(&case.path)?;
+    let mut watched = fabric.observe(&case.path)?;
     for place in [&case.path.from, &case.path.to]
         .into_iter()
         .chain(watched.iter().map(|(place, _)| place))
     {
         workers.start(fabric, place).await?;
     }
+    let judged = watched.len();
+    for (place, request) in fabric.on_the_way(&case.path) {
+        match workers.start(fabric, &place).await {
+            Ok(()) => watched.push((place, request)),
+            Err(error) => tracing::warn!("{place} is not looked at: {error}"),
+        }
+    }
     let workers = &*workers;
     let (from, to) = ends(fabric, workers, &case.path)?;
-    let idle = Idle::watch(fabric, workers, &watched).await?;
+    let idle = Idle::watch(fabric, workers, &watched[..judged]).await?;
     let before = glance(workers, &watched).await?;
     // No use to wait for answers that can't come.
     if case.path.crossing.is_some()
@@ -197,7 +204,8 @@ pub(super) async fn measure<F: Fabric>(
     let after = glance(workers, &watched).await?;
     let took = begun.elapsed();
     if let Some(idle) = idle {
-        trial.evidence.noise_bytes = Some(idle.noise(workers, &watched, &before, &after, took).await?);
+        let watched = &watched[..judged];
+        trial.evidence.noise_bytes = Some(idle.noise(workers, watched, &before, &after, took).await?);
     }
     trial.evidence.unseen.extend(fabric.unseen(&case.path));
     trial.cpu = machines(workers, &watched, &before, &after);
@@ -209,8 +217,13 @@ pub(super) async fn measure<F: Fabric>(
             (after.node == before.node && seconds >= 0.0).then_some(HopCpu { seconds, ..after })
         })
         .collect();
-    trial.evidence.before = before.into_iter().map(|snapshot| snapshot.seen).collect();
-    trial.evidence.after = after.into_iter().map(|snapshot| snapshot.seen).collect();
+    let parted = |snapshots: Vec<Snapshot>| -> (Vec<Observation>, Vec<Observation>) {
+        let mut seen: Vec<Observation> = snapshots.into_iter().map(|snapshot| snapshot.seen).collect();
+        let way = seen.split_off(judged);
+        (seen, way)
+    };
+    (trial.evidence.before, trial.evidence.way_before) = parted(before);
+    (trial.evidence.after, trial.evidence.way_after) = parted(after);
     Ok(())
 }
 
@@ -293,10 +306,14 @@ pub(super) fn machines(
         let Ok(link) = workers.running(place) else {
             continue;
         };
-        if machines.iter().any(|known| known.machine == link.machine()) {
-            continue;
+        let known = machines.iter().position(|known| known.machine == link.machine());
+        let index = known.unwrap_or_else(|| {
+            machines.push(after.cpu.since(&before.cpu, link.machine().to_owned()));
+            machines.len() - 1
+        });
+        if let Some(machine) = machines.get_mut(index) {
+            machine.nodes.push(place.to_string());
         }
-        machines.push(after.cpu.since(&before.cpu, link.machine().to_owned()));
     }
     machines
 }

@@ -58,6 +58,10 @@ impl Fabric for AnyFabric {
         each!(self, fabric => fabric.observe(path))
     }
 
+    fn on_the_way(&self, path: &Path) -> Vec<(Place, ObservationRequest)> {
+        each!(self, fabric => fabric.on_the_way(path))
+    }
+
     fn setup(&self) -> Option<Setup> {
         each!(self, fabric => fabric.setup())
     }

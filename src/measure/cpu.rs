@@ -50,6 +50,9 @@ impl CpuSeconds {
 pub struct MachineCpu {
     /// The machine: its kernel's boot id, since host names need not differ.
     pub machine: String,
+    /// The nodes that are on it, as far as they were looked at, by the names of their places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
     /// Seconds that were observed.
     pub seconds: f64,
     /// Cores.
@@ -94,6 +97,7 @@ impl CpuReading {
     pub fn since(&self, earlier: &Self, machine: String) -> MachineCpu {
         MachineCpu {
             machine,
+            nodes: Vec::new(),
             seconds: self.clock_ns.saturating_sub(earlier.clock_ns) as f64 / 1e9,
             cores: self.per_core.len() as u32,
             cpu: self.cpu.since(&earlier.cpu),

@@ -77,10 +77,21 @@ pub fn devices(devices: &[(String, DeviceRole)]) -> Result<Vec<DeviceSeen>, Netw
                 dropped: stats.rx_dropped().saturating_add(stats.tx_dropped()),
                 mtu: link.mtu().unwrap_or(0),
                 offloads: offloads(ethtool.as_ref(), name).await,
+                rp_filter: rp_filter(name),
             });
         }
         Ok(seen)
     })
+}
+
+/// The reverse path filter that counts for what comes in by a device: the larger of its own and that of all
+/// (Documentation/networking/ip-sysctl.rst).
+fn rp_filter(device: &str) -> Option<u8> {
+    let setting = |device: &str| -> Option<u8> {
+        let file = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    };
+    Some(setting("all")?.max(setting(device)?))
 }
 
 async fn offloads(ethtool: Option<&Connection<Ethtool>>, device: &str) -> Vec<(String, bool)> {
@@ -289,12 +300,7 @@ async fn filtered(route: &Connection<Route>, query: &RouteQuery, input: Option<u
     let (Some(source), Some(input), Some(device)) = (query.source, input, &query.input_device) else {
         return false;
     };
-    let strictness = |device: &str| -> u8 {
-        let file = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
-    };
-    if strictness("all").max(strictness(device)) != 1 {
+    if rp_filter(device) != Some(1) {
         return false;
     }
     let back = RouteQuery {
@@ -415,6 +421,11 @@ mod tests {
         let after = devices(&asked).unwrap();
         assert!(after[0].tx_bytes >= before[0].tx_bytes + 10_000);
         assert_eq!(after[0].offloads.len(), 6);
+        assert!(
+            matches!(after[0].rp_filter, Some(0..=2)),
+            "{:?}",
+            after[0].rp_filter
+        );
     }
 
     #[tokio::test]

@@ -220,6 +220,7 @@ fn evidence(case: &Case, payload: u64, dice: &mut Dice) -> (RawEvidence, Verdict
                 dropped: 0,
                 mtu,
                 offloads: vec![(offload.to_owned(), on)],
+                rp_filter: None,
             }
         };
         Observation {
@@ -259,6 +260,8 @@ fn evidence(case: &Case, payload: u64, dice: &mut Dice) -> (RawEvidence, Verdict
     };
     let source = address(if vxlan { "10.245.0.2" } else { "10.244.0.2" });
     let raw = RawEvidence {
+        way_before: Vec::new(),
+        way_after: Vec::new(),
         before: vec![observe("east-1", true, false), observe("east-2", false, false)],
         after: vec![observe("east-1", true, true), observe("east-2", false, true)],
         connections: vec![ConnectionSeen {
@@ -446,6 +449,7 @@ fn trial(case: &Case, block: u32, position: u32, dice: &mut Dice) -> Trial {
         probe: None,
         cpu: vec![MachineCpu {
             machine: "3f0c".to_owned(),
+            nodes: Vec::new(),
             seconds: 2.0,
             cores: 2,
             cpu: CpuSeconds {

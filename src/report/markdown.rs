@@ -302,6 +302,7 @@ pub(super) fn write(view: &View) -> String {
         }
     }
     legs(&mut out, view);
+    nodes(&mut out, view);
     out.push_str("\n## Environment\n\n");
     header(&mut out, &["what", "value"]);
     for fact in &view.environment {
@@ -309,6 +310,33 @@ pub(super) fn write(view: &View) -> String {
     }
     let _ = writeln!(out, "\nTo do it again:\n\n    {}", view.command);
     out
+}
+
+/// What the nodes' CPUs did, and which reverse path filters their devices have.
+fn nodes(out: &mut String, view: &View) {
+    if !view.nodes.is_empty() {
+        out.push_str("\n## CPUs of the nodes\n\nCores' worth of work, means over the trials.\n\n");
+        let columns = [
+            "path",
+            "nodes",
+            "busy:",
+            "in soft interrupts:",
+            "of cores:",
+            "busiest core:",
+        ];
+        header(out, &columns);
+        for line in &view.nodes {
+            let cells = [
+                esc(&line.path),
+                esc(&line.nodes),
+                line.busy.clone(),
+                line.softirq.clone(),
+                line.cores.clone(),
+                line.busiest.clone(),
+            ];
+            row(out, &cells);
+        }
+    }
 }
 
 /// Paths between clusters, leg by leg, and the sources seen on them.

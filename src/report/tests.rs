@@ -292,3 +292,52 @@ mod browser {
         }
     }
 }
+
+/// What was seen of nodes that have names, gateways on the way among them, is shown; older runs, without, show no empty table.
+#[test]
+fn nodes_and_their_filters_are_shown_where_they_are_known() {
+    let mut fixture = fixture::run(6);
+    let files = documents(&fixture);
+    for name in ["report.html", "report.md"] {
+        let shown = text(&files, name);
+        assert!(
+            !shown.contains("CPUs of the nodes") && !shown.contains("rp_filter"),
+            "{name}"
+        );
+    }
+    for trial in &mut fixture.trials {
+        trial.cpu[0].nodes = vec!["east-1".to_owned(), "east-2".to_owned()];
+        let mut gateway = trial.cpu[0].clone();
+        gateway.nodes = vec!["gateway-of-east".to_owned()];
+        gateway.cpu.softirq = 1.5;
+        gateway.seconds = 2.0;
+        trial.cpu.push(gateway);
+        let evidence = &mut trial.evidence;
+        for observation in evidence.before.iter_mut().chain(&mut evidence.after) {
+            for device in &mut observation.devices {
+                device.rp_filter = Some(2);
+            }
+        }
+        let mut way = evidence.after[0].clone();
+        way.node = "gateway-of-east".to_owned();
+        way.devices[0].device = "vx-submariner".to_owned();
+        way.devices[0].rp_filter = Some(1);
+        evidence.way_before = vec![way.clone()];
+        way.devices[0].tx_bytes += 77;
+        evidence.way_after = vec![way];
+    }
+    let files = documents(&fixture);
+    let html = text(&files, "report.html");
+    for part in [
+        "CPUs of the nodes",
+        "<td>gateway-of-east</td>",
+        "<td class=\"n\">0.75</td>",
+        "<th>rp_filter</th>",
+        "<td>2 (loose)</td>",
+        "<td>vx-submariner</td>",
+        "<td>1 (strict)</td>",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    assert!(text(&files, "report.md").contains("| gateway-of-east | "));
+}

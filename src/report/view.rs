@@ -8,6 +8,7 @@ mod evidence;
 mod latency;
 mod legs;
 mod matrix;
+mod nodes;
 mod pairs;
 
 pub(super) use datagrams::DatagramLine;
@@ -17,6 +18,7 @@ pub(super) use evidence::PathEvidence;
 pub(super) use latency::{LatencyTable, PERCENTILES};
 pub(super) use legs::{LegLine, SourceLine};
 pub(super) use matrix::Matrix;
+pub(super) use nodes::NodeLine;
 pub(super) use pairs::PairTable;
 
 use super::{Inputs, digits, labels::plain};
@@ -122,6 +124,10 @@ pub(super) struct View {
     pub gate_state: Option<String>,
     pub warnings: Vec<String>,
     pub evidence: Vec<PathEvidence>,
+    /// Whether it is known which reverse path filters the devices have.
+    pub filters: bool,
+    /// What the nodes' CPUs did.
+    pub nodes: Vec<NodeLine>,
     /// Of paths between clusters.
     pub legs: Vec<LegLine>,
     pub sources: Vec<SourceLine>,
@@ -289,6 +295,7 @@ impl View {
         }
         let blocks: BTreeSet<u32> = inputs.trials.iter().map(|trial| trial.block).collect();
         let counted = inputs.trials.iter().filter(|trial| trial.is_valid()).count();
+        let evidence = evidence::by_path(inputs);
         Self {
             title: plain(scenario.question.as_deref().unwrap_or(&scenario.name)),
             scenario: plain(&scenario.name),
@@ -323,7 +330,12 @@ impl View {
                 .collect(),
             gate_state: (!inputs.gates.verdicts.is_empty()).then(|| inputs.gates.state().to_string()),
             warnings: inputs.summary.warnings.iter().map(|text| plain(text)).collect(),
-            evidence: evidence::by_path(inputs),
+            filters: evidence
+                .iter()
+                .flat_map(|path| &path.devices)
+                .any(|device| device.rp_filter != digits::UNKNOWN),
+            evidence,
+            nodes: nodes::by_path(inputs),
             legs,
             sources,
             environment: environment::facts(inputs),

@@ -1,6 +1,7 @@
-//! The cluster of `scripts/kubernetes-testbed` that tests share: brought up once, and taken down however they end.
+//! The clusters of `scripts/kubernetes-testbed` that tests share: each brought up once, and taken down however they end.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![cfg_attr(test, allow(dead_code, reason = "each test file uses a part"))]
 
 use std::{
     fs,
@@ -10,11 +11,14 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-/// The cluster's name: one at a time on a machine, which a lock makes sure of.
-const NAME: &str = "e2e";
+/// The first cluster's name, three nodes in two subnets. One of a name at a time on a machine, which a lock makes sure of.
+const FIRST: &str = "e2e";
+/// The second one's, of two nodes in one subnet.
+const SECOND: &str = "e2e-west";
 
 /// A cluster with encapbench's image on its nodes.
 pub(crate) struct Testbed {
+    name: &'static str,
     folder: PathBuf,
     kubectl: PathBuf,
     /// A process that takes the cluster down when its input ends: when this process does, whichever way.
@@ -42,19 +46,25 @@ fn both(output: &Output) -> String {
 }
 
 impl Testbed {
-    /// The cluster, for one test at a time; what it lacks where there can be none.
+    /// The first cluster, for one test at a time; what this machine lacks where there can be none.
     pub(crate) fn get() -> Result<(&'static Self, MutexGuard<'static, ()>), String> {
-        static TESTBED: OnceLock<Result<Testbed, String>> = OnceLock::new();
+        static FIRST_ONE: OnceLock<Result<Testbed, String>> = OnceLock::new();
         static TURN: Mutex<()> = Mutex::new(());
         // A test that failed leaves the cluster to the others all the same.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        match TESTBED.get_or_init(Self::up) {
+        match FIRST_ONE.get_or_init(|| Self::up(FIRST, &[])) {
             Ok(testbed) => Ok((testbed, turn)),
             Err(missing) => Err(missing.clone()),
         }
     }
 
-    fn up() -> Result<Self, String> {
+    /// The second cluster, for whoever has the first.
+    pub(crate) fn second() -> &'static Self {
+        static SECOND_ONE: OnceLock<Testbed> = OnceLock::new();
+        SECOND_ONE.get_or_init(|| Self::up(SECOND, &["--nodes", "2", "--subnets", "1"]).unwrap())
+    }
+
+    fn up(name: &'static str, options: &[&str]) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("the Kubernetes testbed needs root: it makes network namespaces".to_owned());
         }
@@ -71,13 +81,13 @@ impl Testbed {
         }
         let state =
             variable("ENCAPBENCH_TESTBED_STATE").unwrap_or_else(|| "/var/tmp/encapbench-testbed".into());
-        let lock = std::env::temp_dir().join("encapbench-testbed-e2e.lock");
+        let lock = std::env::temp_dir().join(format!("encapbench-testbed-{name}.lock"));
         // In a session of its own, so that no Ctrl-C ends it; and what an earlier one left is removed before.
         let down = script("down").get_program().to_owned();
         let mut reaper = Command::new("setsid")
             .args(["flock".as_ref(), lock.as_os_str(), "sh".as_ref(), "-c".as_ref()])
             .arg(format!(
-                "\"$0\" --name {NAME} && echo ready; cat >/dev/null; exec \"$0\" --name {NAME}"
+                "\"$0\" --name {name} && echo ready; cat >/dev/null; exec \"$0\" --name {name}"
             ))
             .arg(&down)
             .stdin(Stdio::piped())
@@ -89,19 +99,20 @@ impl Testbed {
             .read_line(&mut line)
             .unwrap();
         assert_eq!(line, "ready\n", "the cluster of an earlier test can't be removed");
-        done(script("up").args(["--name", NAME]));
+        done(script("up").args(["--name", name]).args(options));
         let testbed = Self {
-            folder: state.join(NAME),
+            name,
+            folder: state.join(name),
             kubectl: cache.join("root/usr/bin/kubectl"),
             _reaper: reaper,
         };
-        Self::load();
+        testbed.load();
         Ok(testbed)
     }
 
     /// Packs the program under test as it is, with the libraries that it needs, which is quicker than to build it
     /// static, and puts it on all nodes.
-    fn load() {
+    fn load(&self) {
         let folder = tempfile::tempdir().unwrap();
         // Without its symbols for debugging it is a fifth as large.
         let program = folder.path().join("encapbench");
@@ -114,7 +125,7 @@ impl Testbed {
         let image = folder.path().join("image.tar");
         let name = format!("encapbench:{}", env!("CARGO_PKG_VERSION"));
         done(script("image").arg("-o").arg(&image).arg(name).arg(&program));
-        done(script("load").arg(&image).args(["--name", NAME]));
+        done(script("load").arg(&image).args(["--name", self.name]));
     }
 
     /// The kubeconfig of the cluster's admin.
@@ -176,8 +187,97 @@ impl Testbed {
         found.lines().map(str::to_owned).collect()
     }
 
+    /// The name of the context in its kubeconfigs.
+    pub(crate) const fn context(&self) -> &'static str {
+        self.name
+    }
+
     /// A node's own name.
-    pub(crate) fn node(number: usize) -> String {
-        format!("{NAME}-node{number}")
+    pub(crate) fn node(&self, number: usize) -> String {
+        format!("{}-node{number}", self.name)
+    }
+
+    /// The first two numbers of the pods' addresses, and of the Services'.
+    pub(crate) fn ranges(&self) -> (String, String) {
+        let index: u8 = fs::read_to_string(self.folder.join("index"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        (format!("10.{}", 150 + index), format!("172.{}", 16 + index))
+    }
+
+    /// The first two numbers of the nodes' addresses.
+    pub(crate) fn underlay(&self) -> String {
+        let index: u8 = fs::read_to_string(self.folder.join("index"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        format!("10.{}", 100 + index)
+    }
+
+    /// The nodes' addresses, by number.
+    pub(crate) fn nodes(&self) -> Vec<String> {
+        let format =
+            "jsonpath={range .items[*]}{.status.addresses[?(@.type==\"InternalIP\")].address}{\"\\n\"}{end}";
+        let found = self.kubectl(&["get", "nodes", "--sort-by=.metadata.name", "-o", format]);
+        found.lines().map(str::to_owned).collect()
+    }
+
+    /// The hosts files of all pods that have one.
+    pub(crate) fn hosts_files(&self) -> Vec<PathBuf> {
+        let folders = |path: &Path| {
+            let entries = fs::read_dir(path).into_iter().flatten();
+            entries
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .collect::<Vec<_>>()
+        };
+        let pods = folders(&self.folder)
+            .into_iter()
+            .flat_map(|node| folders(&node.join("kubelet/pods")));
+        pods.map(|pod| pod.join("etc-hosts"))
+            .filter(|file| file.exists())
+            .collect()
+    }
+
+    /// Whether nodes put their own address in the place of a pod's where packets leave for addresses of no pool.
+    pub(crate) fn masquerade(&self, on: bool) {
+        let patch = format!("{{\"spec\":{{\"natOutgoing\":{on}}}}}");
+        self.kubectl(&[
+            "patch",
+            "ippool",
+            "default-ipv4-ippool",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
+        // Nodes follow within a third of a second.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+
+    /// The address of its API server, as its kubeconfigs have it.
+    pub(crate) fn server(&self) -> String {
+        let admin = fs::read_to_string(self.admin()).unwrap();
+        let line = admin
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("server: https://"));
+        line.unwrap().to_owned()
+    }
+
+    /// A kubeconfig of the admin by another address of the API server.
+    pub(crate) fn by_way_of(&self, address: std::net::SocketAddr, file: &Path) {
+        let admin = fs::read_to_string(self.admin()).unwrap();
+        fs::write(file, admin.replace(&self.server(), &address.to_string())).unwrap();
+    }
+
+    /// Runs a program, with arguments, in the network of a node, or of the `router`.
+    pub(crate) fn within(&self, who: &str, program: &[&str]) -> String {
+        let namespace = format!("/run/netns/kt-{}-{who}", self.name);
+        done(
+            Command::new("nsenter")
+                .arg(format!("--net={namespace}"))
+                .args(program),
+        )
     }
 }

@@ -21,6 +21,7 @@ fn device(name: &str, role: DeviceRole, bytes: u64, off: &[&str]) -> DeviceSeen 
         tx_bytes: bytes,
         dropped: 0,
         mtu: 1500,
+        rp_filter: None,
         offloads: offloads
             .iter()
             .map(|offload| ((*offload).to_owned(), !off.contains(offload)))

@@ -21,6 +21,7 @@ fn device(name: &str, role: DeviceRole, bytes: u64) -> DeviceSeen {
         dropped: 0,
         mtu: if role == DeviceRole::Tunnel { 1450 } else { 1500 },
         offloads: Vec::new(),
+        rp_filter: None,
     }
 }
 
@@ -53,6 +54,8 @@ fn node(name: &str, tunnel: u64, underlay: u64, out: &str) -> Observation {
 fn seen(tunnel: f64, underlay: f64, out: &str) -> RawEvidence {
     let bytes = |share: f64| (PAYLOAD as f64 * share) as u64;
     RawEvidence {
+        way_before: Vec::new(),
+        way_after: Vec::new(),
         before: vec![node("east-1", 0, 0, out), node("east-2", 0, 0, out)],
         after: vec![
             node("east-1", bytes(tunnel), bytes(underlay), out),

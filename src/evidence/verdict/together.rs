@@ -102,6 +102,7 @@ mod tests {
             dropped: 0,
             mtu: 1500,
             offloads: Vec::new(),
+            rp_filter: None,
         };
         Observation {
             node: name.to_owned(),

@@ -25,6 +25,10 @@ use std::{
 
 /// Calico's tunnel device, on every node.
 pub(super) const TUNNEL: &str = "vxlan.calico";
+/// Submariner's device from a node to its cluster's gateway.
+pub(super) const VX_SUBMARINER: &str = "vx-submariner";
+/// Submariner's devices from gateway to gateway, by its VXLAN and its WireGuard cable; that of IPsec has none.
+pub(super) const CABLES: [&str; 2] = ["vxlan-tunnel", "submariner"];
 /// How long routes may take to follow a pool that was made or changed.
 const ROUTES_FOLLOW: Duration = Duration::from_secs(3);
 
@@ -127,6 +131,9 @@ impl KubernetesFabric {
                     places.entry(Place::Node(place.node().to_owned())).or_default();
                 }
             }
+            for gateway in self.gateways(path) {
+                places.entry(Place::Node(gateway.name.clone())).or_default();
+            }
             if !path.by.is_address() {
                 places.entry(path.to.clone()).or_default().insert(path.by);
             }
@@ -159,6 +166,21 @@ impl KubernetesFabric {
                 })
             })
             .collect()
+    }
+
+    /// The clusters' gateways that a path passes, as far as they may be looked at.
+    fn gateways(&self, path: &Path) -> Vec<&ResolvedNode> {
+        if !self.spec.probe || !self.crosses(path) || !(path.from.is_pod() || path.to.is_pod()) {
+            return Vec::new();
+        }
+        let of = |place: &Place| {
+            let cluster = &self.node(place.node()).ok()?.cluster;
+            let facts = self.facts.iter().find(|facts| facts.name == *cluster)?;
+            let active = facts.submariner.as_ref()?.active()?;
+            let mut nodes = self.resolved.nodes.iter();
+            nodes.find(|node| node.cluster == *cluster && node.node == active.node)
+        };
+        [&path.from, &path.to].into_iter().filter_map(of).collect()
     }
 
     fn node(&self, name: &str) -> Result<&ResolvedNode, FabricError> {
@@ -349,9 +371,13 @@ impl KubernetesFabric {
         }
         let node = self.node(from.node())?;
         let source = from.is_pod().then(|| self.address(path, from)).transpose()?;
+        let mut devices = vec![(TUNNEL.to_owned(), DeviceRole::Tunnel)];
+        if self.crosses(path) {
+            devices.extend(of_submariner());
+        }
         let request = ObservationRequest {
             route_devices: false,
-            devices: vec![(TUNNEL.to_owned(), DeviceRole::Tunnel)],
+            devices,
             underlay_of: Some(IpAddr::V4(node.address)),
             routes: vec![RouteQuery {
                 destination: self.address(path, to)?,
@@ -361,6 +387,13 @@ impl KubernetesFabric {
         };
         Ok(Some((watcher, request)))
     }
+}
+
+/// Submariner's devices of a node.
+fn of_submariner() -> impl Iterator<Item = (String, DeviceRole)> {
+    let cables = CABLES.map(|name| (name, DeviceRole::Cable));
+    let all = std::iter::once((VX_SUBMARINER, DeviceRole::VxSubmariner)).chain(cables);
+    all.map(|(name, role)| (name.to_owned(), role))
 }
 
 impl Fabric for KubernetesFabric {
@@ -421,6 +454,25 @@ impl Fabric for KubernetesFabric {
             seen.extend(self.question(path, &path.to, &path.from)?);
         }
         Ok(seen)
+    }
+
+    fn on_the_way(&self, path: &Path) -> Vec<(Place, ObservationRequest)> {
+        let ends = [path.from.node(), path.to.node()];
+        let gateways = self.gateways(path).into_iter();
+        gateways
+            .filter(|gateway| !ends.contains(&gateway.name.as_str()))
+            .map(|gateway| {
+                let mut devices = vec![(TUNNEL.to_owned(), DeviceRole::Tunnel)];
+                devices.extend(of_submariner());
+                let request = ObservationRequest {
+                    route_devices: false,
+                    devices,
+                    underlay_of: Some(IpAddr::V4(gateway.address)),
+                    routes: Vec::new(),
+                };
+                (Place::Node(gateway.name.clone()), request)
+            })
+            .collect()
     }
 
     fn unseen(&self, path: &Path) -> Vec<String> {

@@ -117,7 +117,7 @@ impl<R: AsyncRead + Unpin, O: Future<Output = String> + Unpin> AsyncRead for Unt
             match Pin::new(&mut this.inner).poll_read(context, buffer) {
                 Poll::Ready(Ok(())) if buffer.filled().len() == before => {}
                 Poll::Pending => {}
-                read => return read,
+                read @ Poll::Ready(_) => return read,
             }
             // What was sent before the end is read by now.
             match Pin::new(&mut this.over).poll(context) {

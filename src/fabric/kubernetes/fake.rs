@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) log: Vec<String>,
     /// What pods get as their status; as if they ran where nothing is said.
     pub(super) pod_status: Option<Value>,
+    /// Whether Services get no address.
+    pub(super) no_service_addresses: bool,
     /// Rights that nobody has, as `verb resource`.
     pub(super) forbidden: Vec<String>,
     version: u64,
@@ -117,6 +119,12 @@ impl State {
     fn put(&mut self, path: &str, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if object["kind"] == "Service"
+            && object["spec"].get("clusterIP").is_none()
+            && !self.no_service_addresses
+        {
+            object["spec"]["clusterIP"] = json!("172.16.0.9");
+        }
         if object["kind"] == "Pod" && object.get("status").is_none() {
             let of_pool = object["metadata"]["annotations"]["cni.projectcalico.org/ipv4pools"]
                 .as_str()

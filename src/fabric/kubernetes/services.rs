@@ -5,7 +5,7 @@ use super::{
     objects::{NAME, OWNER, PodPlan, RUN_LABEL, RunMark, SERVED, labels},
     pods::of_run,
 };
-use crate::scenario::By;
+use crate::{fabric::FabricError, scenario::By};
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api,
@@ -128,15 +128,25 @@ pub(super) async fn remove(cluster: &Cluster, namespace: &str, name: &str) -> Re
     }
 }
 
-/// Removes all Services of a run in the cluster's namespace.
-pub(super) async fn remove_all(cluster: &Cluster, run: &str) -> Result<(), ApiError> {
+/// Removes all Services of a run in the cluster's namespace. One that can't be removed keeps no other from it.
+///
+/// # Errors
+/// Each that is still there, with the reason.
+pub(super) async fn remove_all(cluster: &Cluster, run: &str) -> Result<(), FabricError> {
     let api = services(cluster, &cluster.namespace);
     let ours = of_run(run);
     let found = cluster.ask("list services", || api.list(&ours)).await?;
+    let mut failed = Vec::new();
     for service in found.items {
-        if let (Some(namespace), Some(name)) = (service.metadata.namespace, service.metadata.name) {
-            remove(cluster, &namespace, &name).await?;
+        if let (Some(namespace), Some(name)) = (service.metadata.namespace, service.metadata.name)
+            && let Err(error) = remove(cluster, &namespace, &name).await
+        {
+            failed.push(error.to_string());
         }
     }
-    Ok(())
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(FabricError::Failed(failed.join("; ")))
+    }
 }

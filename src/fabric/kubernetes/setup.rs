@@ -1,6 +1,9 @@
 //! What clusters should be, for the doctor: from what the API says, and from the addresses that pods were given.
 
-use super::objects::PodPlan;
+use super::{
+    coordinated::{CABLES, VX_SUBMARINER},
+    objects::PodPlan,
+};
 use crate::{
     evidence::{BlockSetup, ClusterSetup, NodeSetup, PodSetup, Setup, SubmarinerSetup, TunnelSetup},
     scenario::{ClusterFacts, Place, Resolved, ResolvedNode, SubmarinerFacts},
@@ -164,14 +167,14 @@ fn submariner_setup(
         .and_then(|endpoint| endpoint.port)
         .unwrap_or(CABLE_PORT);
     let device = match active.cable.as_str() {
-        "vxlan" => "vxlan-tunnel",
-        "wireguard" => "submariner",
+        "vxlan" => CABLES[0],
+        "wireguard" => CABLES[1],
         _ => "",
     };
     Some(SubmarinerSetup {
         gateway: gateway.name.clone(),
         tunnel: TunnelSetup {
-            device: "vx-submariner".to_owned(),
+            device: VX_SUBMARINER.to_owned(),
             vni: 100,
             port: 4800,
         },

@@ -2,7 +2,9 @@
 
 mod errors;
 mod exec;
+mod gateways;
 mod ippools;
+mod services;
 mod standard;
 
 use super::{
@@ -63,8 +65,17 @@ fn before() -> Vec<String> {
 }
 
 async fn fabric(fake: &Fake, change: &[(&str, VxlanMode)]) -> Result<KubernetesFabric, String> {
+    fabric_of(fake, SCENARIO, change).await
+}
+
+/// The same of another scenario.
+async fn fabric_of(
+    fake: &Fake,
+    text: &str,
+    change: &[(&str, VxlanMode)],
+) -> Result<KubernetesFabric, String> {
     let cluster = fake.cluster();
-    let scenario = parse(SCENARIO, "s.yaml").map_err(|error| error.to_string())?;
+    let scenario = parse(text, "s.yaml").map_err(|error| error.to_string())?;
     let facts = read(&cluster, &[], true)
         .await
         .map_err(|error| error.to_string())?;

@@ -17,6 +17,11 @@ const NAMESPACE: &str = "/apis/submariner.io/v1/namespaces/submariner-operator";
 
 /// The two nodes of [`fake`], the second of which is the gateway to another cluster.
 fn joined() -> Fake {
+    joined_as("c1")
+}
+
+/// The same, which calls itself so.
+pub(super) fn joined_as(id: &str) -> Fake {
     let fake = fake();
     let group = |name: &str| {
         let version = json!({ "groupVersion": format!("{name}/v1"), "version": "v1" });
@@ -33,7 +38,7 @@ fn joined() -> Fake {
             "backend": "vxlan", "backend_config": { "udp-port": "4501" },
         })
     };
-    let own = endpoint("c1", "n2", &["10.96.0.0/16", "10.244.0.0/16"]);
+    let own = endpoint(id, "n2", &["10.96.0.0/16", "10.244.0.0/16"]);
     let other = endpoint("c2", "far", &["10.102.0.0/16", "10.202.0.0/16", "fd00::/64"]);
     let meta = |name: &str| json!({ "name": name, "namespace": "submariner-operator" });
     let object = |kind: &str, name: &str, key: &str, value: &serde_json::Value| json!({ "apiVersion": "submariner.io/v1", "kind": kind, "metadata": meta(name), key: value });

@@ -28,6 +28,8 @@ pub(in crate::report) struct DeviceLine {
     pub dropped: u64,
     pub mtu: String,
     pub offloads: String,
+    /// The reverse path filter.
+    pub rp_filter: String,
 }
 
 /// A path's evidence.
@@ -62,6 +64,7 @@ struct Device {
     dropped: u64,
     mtus: BTreeSet<u32>,
     offloads: BTreeSet<String>,
+    filters: BTreeSet<u8>,
 }
 
 #[derive(Default)]
@@ -148,11 +151,14 @@ pub(super) fn by_path(inputs: &Inputs<'_>) -> Vec<PathEvidence> {
             }
             gathered.routes.insert(plain(&text));
         }
-        for (before, after) in trial.evidence.before.iter().zip(&trial.evidence.after) {
+        let ends = trial.evidence.before.iter().zip(&trial.evidence.after);
+        let way = trial.evidence.way_before.iter().zip(&trial.evidence.way_after);
+        for (before, after) in ends.chain(way) {
             for device in &after.devices {
                 let key = (plain(&after.node), device.role, plain(&device.device));
                 let line = gathered.devices.entry(key).or_default();
                 line.mtus.insert(device.mtu);
+                line.filters.extend(device.rp_filter);
                 line.offloads.extend(
                     device
                         .offloads
@@ -249,6 +255,12 @@ fn present(case: &Case, gathered: Gathered) -> PathEvidence {
                 dropped: line.dropped,
                 mtu: joined(line.mtus),
                 offloads: joined(line.offloads),
+                rp_filter: joined(line.filters.iter().map(|filter| match filter {
+                    0 => "0 (off)".to_owned(),
+                    1 => "1 (strict)".to_owned(),
+                    2 => "2 (loose)".to_owned(),
+                    other => other.to_string(),
+                })),
             })
             .collect(),
         reasons,

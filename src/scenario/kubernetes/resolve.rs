@@ -1,6 +1,7 @@
 //! From a scenario's choices and a cluster's facts to nodes and pools, and to the pairs of what stands for several nodes.
 //! Pure.
 
+mod gateways;
 mod pairs;
 mod pools;
 mod whole;
@@ -63,7 +64,10 @@ pub fn resolve(
     };
     let paths: Vec<&PathSpec> = scenario.paths.iter().filter(|path| wanted(path)).collect();
     let mut notes = Vec::new();
-    let chosen = nodes(spec, &needed(spec, &paths), facts, &mut notes)?;
+    let mut chosen = nodes(spec, &needed(spec, &paths), facts, &mut notes)?;
+    if spec.probe {
+        gateways::add(spec, &paths, facts, &mut chosen.nodes, &mut notes);
+    }
     let mut pools = Vec::new();
     for cluster in facts {
         let modes: BTreeSet<VxlanMode> = paths

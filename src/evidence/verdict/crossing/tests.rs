@@ -77,6 +77,7 @@ fn seen(path: &Path, there: u64, back: u64) -> RawEvidence {
                     dropped: 0,
                     mtu: 1450,
                     offloads: Vec::new(),
+                    rp_filter: None,
                 }
             })
             .collect();
@@ -111,6 +112,8 @@ fn seen(path: &Path, there: u64, back: u64) -> RawEvidence {
     };
     let nodes = nodes(path, crossing);
     RawEvidence {
+        way_before: Vec::new(),
+        way_after: Vec::new(),
         before: nodes.iter().map(|node| look(node, false)).collect(),
         after: nodes.iter().map(|node| look(node, true)).collect(),
         connections: vec![ConnectionSeen {

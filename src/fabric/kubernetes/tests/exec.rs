@@ -266,7 +266,7 @@ async fn a_silent_connection_is_given_up() {
     let mut fabric = with_workers(&[Exec::Worker(Then::Silence)]).await;
     let link = greeted(&mut fabric).await.unwrap();
     let job = link.start(job());
-    let told = job.done(Duration::from_secs(60)).await.unwrap_err().to_string();
+    let told = job.done(Duration::from_mins(1)).await.unwrap_err().to_string();
     assert!(told.contains("was silent for 10 s"), "{told}");
     assert!(!link.is_alive());
 }
