@@ -24,7 +24,7 @@ use std::{
 };
 use testbed::Testbed;
 
-const PATHS: &str = "\
+const PATHS: &str = "paths:
   - { name: pods, from: pod@a, to: pod@b, vxlan-mode: CrossSubnet }
   - { name: service, from: pod@a, to: pod@b, vxlan-mode: CrossSubnet, by: cluster-ip }
 ";
@@ -33,7 +33,7 @@ const PATHS: &str = "\
 fn scenario(bench: &Bench, west: &Testbed, paths: &str) -> PathBuf {
     let text = format!(
         "name: two\nfabric:\n  kubernetes:\n    probe: true\n    clusters: [ {{ name: east, context: {} }}, {{ name: west, \
-         context: {} }} ]\n    nodes: [ {{ name: a, cluster: east }}, {{ name: b, cluster: west }} ]\npaths:\n\
+         context: {} }} ]\n    nodes: [ {{ name: a, cluster: east }}, {{ name: b, cluster: west }} ]\n\
          {paths}workloads:\n  - {{ name: tcp, throughput: {{ protocol: tcp, duration: 300ms, omit: 100ms }} }}\n\
          blocks: {{ at-least: 1 }}\n",
         bench.cluster.context(),
@@ -264,8 +264,7 @@ fn an_exported_name_leads_to_the_other_cluster() {
     ]);
     let before = (east.objects(), west.objects());
     let joined = Joined::new(east, west);
-    let path =
-        "  - { name: by name, from: pod@a, to: pod@b, vxlan-mode: CrossSubnet, by: exported-service }\n";
+    let path = "paths:\n  - { name: by name, from: pod@a, to: pod@b, vxlan-mode: CrossSubnet, by: exported-service }\n";
     let over = AtomicBool::new(false);
     let output = thread::scope(|scope| {
         scope.spawn(|| tell_names(east, west, &over));

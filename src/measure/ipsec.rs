@@ -76,6 +76,7 @@ pub(super) async fn device(
         dropped: lost(),
         mtu: 0,
         offloads: Vec::new(),
+        rp_filter: None,
     };
     for state in &ipsec.states {
         if let Some(index) = holder(state.from) {

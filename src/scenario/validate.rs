@@ -7,6 +7,7 @@ mod gates;
 mod hosts;
 mod kubernetes;
 mod lab;
+mod paths;
 
 use super::{
     Scenario,

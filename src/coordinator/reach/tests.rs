@@ -192,6 +192,7 @@ fn path(by: By) -> Path {
         same_subnet: false,
         by,
         crossing: None,
+        expect: crate::scenario::Expect::default(),
         user_space: None,
         together_with: Vec::new(),
     }
