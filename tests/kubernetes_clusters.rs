@@ -221,9 +221,10 @@ fn tell_names(east: &Testbed, west: &Testbed, over: &AtomicBool) {
     while !over.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(300));
         let format = "jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{\"\\n\"}{end}";
-        let exports = west.kubectl(&["get", "serviceexports", "--all-namespaces", "-o", format]);
+        let exports = west.looked_up(&["get", "serviceexports", "--all-namespaces", "-o", format]);
+        let exports = exports.unwrap_or_default();
         for (namespace, name) in exports.lines().filter_map(|line| line.split_once(' ')) {
-            let address = [
+            let service = [
                 "-n",
                 namespace,
                 "get",
@@ -232,10 +233,11 @@ fn tell_names(east: &Testbed, west: &Testbed, over: &AtomicBool) {
                 "-o",
                 "jsonpath={.spec.clusterIP}",
             ];
-            let line = format!(
-                "{} {name}.{namespace}.svc.clusterset.local\n",
-                west.kubectl(&address)
-            );
+            // A run that ends takes it away meanwhile.
+            let Some(address) = west.looked_up(&service) else {
+                continue;
+            };
+            let line = format!("{address} {name}.{namespace}.svc.clusterset.local\n");
             for hosts in east.hosts_files() {
                 let Ok(known) = fs::read_to_string(&hosts) else {
                     continue;

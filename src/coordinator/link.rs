@@ -440,3 +440,36 @@ async fn keep_log(
         log.push_back(line);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker over a connection that nothing comes by any more, as through a proxy that lost it, is given up.
+    #[tokio::test]
+    async fn a_worker_that_falls_silent_is_gone() {
+        let (input, requests) = tokio::io::duplex(1 << 16);
+        let (mut answers, output) = tokio::io::duplex(1 << 16);
+        let hello = Message::Hello {
+            version: VERSION,
+            encapbench: String::new(),
+            machine: String::new(),
+            kernel: String::new(),
+        };
+        let mut line = serde_json::to_vec(&hello).unwrap();
+        line.push(b'\n');
+        answers.write_all(&line).await.unwrap();
+        let transport = Transport {
+            input: Box::new(input),
+            output: Box::new(output),
+            errors: Box::new(tokio::io::empty()),
+            kill: Box::new(|| {}),
+        };
+        let link = Link::greet("pod@a", transport).await.unwrap();
+        let job = link.start(Job::Inspect);
+        let told = job.done(SILENCE * 6).await.unwrap_err().to_string();
+        assert_eq!(told, "the worker in pod@a was silent for 10 s");
+        assert!(!link.is_alive());
+        drop((requests, answers));
+    }
+}

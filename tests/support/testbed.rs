@@ -158,6 +158,20 @@ impl Testbed {
         done(self.command().args(arguments).stdin(Stdio::null()))
     }
 
+    /// The same of what may not be there: then nothing.
+    pub(crate) fn looked_up(&self, arguments: &[&str]) -> Option<String> {
+        let output = self
+            .command()
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8(output.stdout).unwrap())
+    }
+
     /// `kubectl apply -f -` as the admin.
     pub(crate) fn apply(&self, objects: &str) {
         let file = tempfile::NamedTempFile::new().unwrap();

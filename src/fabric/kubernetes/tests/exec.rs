@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    coordinator::Link,
+    fabric::Transport,
     worker::protocol::{Job, Message, Request, VERSION},
 };
 use futures::{SinkExt, StreamExt};
@@ -37,8 +37,6 @@ enum Then {
     Close,
     /// The program is killed, which the kubelet tells.
     Killed,
-    /// Nothing comes any more.
-    Silence,
 }
 
 /// Serves one answer after the other, the last one for good; its address.
@@ -128,7 +126,6 @@ async fn serve(mut stream: TcpStream, answer: Exec) {
                         say(&mut socket, 3, &status).await;
                         return;
                     }
-                    Then::Silence => std::future::pending().await,
                 },
                 _ => {}
             }
@@ -164,11 +161,55 @@ fn place() -> Place {
     "pod@a/Always".parse().unwrap()
 }
 
-async fn greeted(fabric: &mut KubernetesFabric) -> Result<Link, String> {
+/// A worker's streams, as whoever drives it has them.
+struct Driven {
+    transport: Transport,
+    output: Vec<u8>,
+}
+
+impl Driven {
+    async fn send(&mut self, request: &Request) {
+        let mut line = serde_json::to_vec(request).unwrap();
+        line.push(b'\n');
+        self.transport.input.write_all(&line).await.unwrap();
+        self.transport.input.flush().await.unwrap();
+    }
+
+    /// The next message; where the output ends, what stderr had to say until its own end.
+    async fn next(&mut self) -> Result<Message, String> {
+        loop {
+            if let Some(end) = self.output.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.output.drain(..=end).collect();
+                return Ok(serde_json::from_slice(&line).unwrap());
+            }
+            if self.transport.output.read_buf(&mut self.output).await.unwrap() == 0 {
+                let mut said = String::new();
+                self.transport.errors.read_to_string(&mut said).await.unwrap();
+                return Err(said);
+            }
+        }
+    }
+
+    /// Gives it a job, and waits for what comes of it, five seconds at most.
+    async fn ask(&mut self) -> Result<Message, String> {
+        let job = Box::new(job());
+        self.send(&Request::Start { id: 1, job }).await;
+        tokio::time::timeout(Duration::from_secs(5), self.next())
+            .await
+            .unwrap()
+    }
+}
+
+async fn greeted(fabric: &mut KubernetesFabric) -> Result<Driven, String> {
     let transport = fabric.launch(&place()).await.map_err(|error| error.to_string())?;
-    Link::greet("pod@a", transport)
-        .await
-        .map_err(|error| error.to_string())
+    let mut worker = Driven {
+        transport,
+        output: Vec::new(),
+    };
+    worker.send(&Request::Hello { version: VERSION }).await;
+    let hello = worker.next().await?;
+    assert!(matches!(hello, Message::Hello { .. }), "{hello:?}");
+    Ok(worker)
 }
 
 fn job() -> Job {
@@ -187,8 +228,8 @@ async fn an_exec_that_fails_for_now_is_tried_again() {
         Exec::Worker(Then::Done),
     ])
     .await;
-    let link = greeted(&mut fabric).await.unwrap();
-    link.ask(job(), Duration::from_secs(5)).await.unwrap();
+    let mut worker = greeted(&mut fabric).await.unwrap();
+    worker.ask().await.unwrap();
 }
 
 /// One that is refused for good says why: the right that is missing, the pod that is gone, the node that is.
@@ -225,7 +266,7 @@ async fn an_exec_that_is_refused_says_why() {
     }
 }
 
-/// A trial whose connection breaks is told so, and the next worker is started anew.
+/// Where the connection breaks the worker's streams end at once, the last with why; and the next worker can be started.
 #[tokio::test]
 async fn a_connection_that_breaks_in_mid_trial_ends_the_trial_and_no_more() {
     let broken: [(&'static [Exec], &str); 3] = [
@@ -244,29 +285,10 @@ async fn a_connection_that_breaks_in_mid_trial_ends_the_trial_and_no_more() {
     ];
     for (answers, why) in broken {
         let mut fabric = with_workers(answers).await;
-        let link = greeted(&mut fabric).await.unwrap();
-        let told = link
-            .ask(job(), Duration::from_secs(5))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            told.contains("the worker in pod@a has ended") && told.contains(why),
-            "{told}"
-        );
-        assert!(!link.is_alive());
-        let link = greeted(&mut fabric).await.unwrap();
-        link.ask(job(), Duration::from_secs(5)).await.unwrap();
+        let mut worker = greeted(&mut fabric).await.unwrap();
+        let told = worker.ask().await.unwrap_err();
+        assert!(told.contains(why), "{told}");
+        let mut worker = greeted(&mut fabric).await.unwrap();
+        worker.ask().await.unwrap();
     }
-}
-
-/// A connection over which nothing comes any more, as through a proxy that lost it, is given up after a while.
-#[tokio::test]
-async fn a_silent_connection_is_given_up() {
-    let mut fabric = with_workers(&[Exec::Worker(Then::Silence)]).await;
-    let link = greeted(&mut fabric).await.unwrap();
-    let job = link.start(job());
-    let told = job.done(Duration::from_mins(1)).await.unwrap_err().to_string();
-    assert!(told.contains("was silent for 10 s"), "{told}");
-    assert!(!link.is_alive());
 }
