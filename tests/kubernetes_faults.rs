@@ -95,8 +95,7 @@ fn doctor(bench: &Bench, more: &[&str]) -> Output {
 
 /// Ids of the findings of a severity, and all that is said of them.
 fn findings(output: &Output, severity: &str) -> Vec<(String, String)> {
-    let found: serde_json::Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(output)));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let all = found["findings"].as_array().unwrap().iter();
     all.filter(|finding| finding["severity"] == severity)
         .map(|finding| (finding["id"].as_str().unwrap().to_owned(), finding.to_string()))
