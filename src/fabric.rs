@@ -124,6 +124,11 @@ pub trait Fabric: Send {
         false
     }
 
+    /// Whether its places stay until [`Self::finish`], so that a run's own can be looked into when it is done.
+    fn keeps_places(&self) -> bool {
+        false
+    }
+
     /// Whether others use its nodes meanwhile, so that their traffic must be told from a trial's.
     fn is_shared(&self) -> bool {
         false

@@ -13,8 +13,8 @@ use crate::{
     coordinator::Ended,
     doctor::{self, Diagnosis, Examination, ExamineError, Severity, machine},
     fabric::{AnyFabric, Fabric, FabricError},
-    run::write_whole,
-    scenario::{self, Scenario},
+    run::{Trial, write_whole},
+    scenario::{self, Case, Scenario},
     worker::protocol::chain,
 };
 use clap::Args;
@@ -122,30 +122,19 @@ pub(super) fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Exit, Failur
 /// Nothing where all cases are well, or the fabric can't be examined: the run's own outcome stands either way.
 pub(super) fn after_run(
     fabric: &mut AnyFabric,
+    examined: Option<Result<Examination, Failure>>,
     folder: &Path,
     published: &Published,
     ended: &Result<Ended, Failure>,
 ) -> Option<Diagnosis> {
-    let has_valid = |slug: &str| {
-        published
-            .recorded
-            .trials
-            .iter()
-            .any(|trial| trial.case == slug && (trial.is_valid() || trial.probe.is_some()))
-    };
-    let failed = published
-        .recorded
-        .manifest
-        .cases
-        .iter()
-        .any(|case| !has_valid(&case.slug));
+    let failed = wanted(&published.recorded.manifest.cases, &published.recorded.trials);
     // Of an earlier part of the run that was gone on with.
     let file = folder.join(DOCTOR);
     if !matches!(ended, Ok(Ended::Done)) || !failed {
         let _ = std::fs::remove_file(&file);
         return None;
     }
-    let case = match again(fabric)? {
+    let case = match examined.or_else(|| again(fabric))? {
         Ok(case) => case,
         Err(error) => {
             tracing::warn!("the doctor could not look for the cause: {}", chain(&error));
@@ -160,6 +149,28 @@ pub(super) fn after_run(
         tracing::warn!("what the doctor found could not be kept: {error}");
     }
     Some(diagnosis)
+}
+
+/// Whether a run leaves something to be explained: a case without a valid trial.
+pub(super) fn wanted(cases: &[Case], trials: &[Trial]) -> bool {
+    let is_well =
+        |case: &Case, trial: &Trial| trial.case == case.slug && (trial.is_valid() || trial.probe.is_some());
+    cases
+        .iter()
+        .any(|case| !trials.iter().any(|trial| is_well(case, trial)))
+}
+
+/// What a run's places show before they are taken down.
+pub(super) async fn examined<F: Fabric>(fabric: &mut F) -> Result<Examination, Failure> {
+    fabric.prepare().await?;
+    doctor::examine(fabric).await.map_err(failure)
+}
+
+fn failure(error: ExamineError) -> Failure {
+    match error {
+        ExamineError::Fabric(error) => Failure::Fabric(error),
+        error => Failure::Fabric(FabricError::Unable(chain(&error))),
+    }
 }
 
 fn diagnose(case: &Examination, save: Option<&Path>) -> Result<Diagnosis, Failure> {
@@ -183,7 +194,7 @@ fn read(file: &Path) -> Result<Scenario, Failure> {
 }
 
 /// What a run's fabric shows once it is made ready again. Nothing of others than a lab: pods of a cluster that was
-/// cleaned up must not come back.
+/// cleaned up must not come back; they were looked into before.
 #[cfg(feature = "lab")]
 fn again(fabric: &mut AnyFabric) -> Option<Result<Examination, Failure>> {
     match fabric {
@@ -209,10 +220,7 @@ fn examine<F: Fabric>(fabric: &mut F) -> Result<Examination, Failure> {
         fabric.prepare().await?;
         let case = doctor::examine(fabric).await;
         fabric.release().await;
-        case.map_err(|error| match error {
-            ExamineError::Fabric(error) => Failure::Fabric(error),
-            error => Failure::Fabric(FabricError::Unable(chain(&error))),
-        })
+        case.map_err(failure)
     });
     runtime.shutdown_background();
     case

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     coordinator::{Coordinator, Ended, RunError, wanted_congestion},
+    doctor::Examination,
     fabric::Fabric,
     measure::machine,
     run::{CongestionChoice, Event, Folder, Manifest, Recorded, Trial},
@@ -96,7 +97,7 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         // Progress that can't be shown is no reason not to run.
         let _ = writeln!(std::io::stderr(), "run folder: {}", path.display());
     }
-    let ended = drive(&runtime, &mut fabric, &mut start, args.quiet);
+    let (ended, examined) = drive(&runtime, &mut fabric, &mut start, args.quiet);
     runtime.shutdown_background();
     // Whatever happened: what was measured is reported.
     let Start { folder, .. } = start;
@@ -105,7 +106,7 @@ pub(super) fn run(args: &RunArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         ended?;
         return Ok(Exit::Interrupted);
     }
-    published.diagnosis = super::doctor::after_run(&mut fabric, &path, &published, &ended);
+    published.diagnosis = super::doctor::after_run(&mut fabric, examined, &path, &published, &ended);
     let written = published.write(&path);
     drop(folder);
     let mut shown = writeln!(out, "{}", published.terminal());
@@ -215,14 +216,20 @@ fn drive<F: Fabric>(
     fabric: &mut F,
     start: &mut Start,
     quiet: bool,
-) -> Result<Ended, Failure> {
+) -> (Result<Ended, Failure>, Option<Result<Examination, Failure>>) {
     let mut progress = Progress::new(&start.plan.cases, quiet);
     let mut on_event = |event: Event| progress.show(&event);
     let known = start.manifest.congestion.used.is_some() && !start.before.is_empty();
     let congestion = known.then(|| start.manifest.congestion.clone());
     runtime.block_on(async {
-        let interrupt = interrupts(fabric.left_behind())
-            .map_err(|error| Failure::Machine(format!("failed to listen for signals: {error}")))?;
+        let interrupt = match interrupts(fabric.left_behind()) {
+            Ok(interrupt) => interrupt,
+            Err(error) => {
+                let told = format!("failed to listen for signals: {error}");
+                return (Err(Failure::Machine(told)), None);
+            }
+        };
+        let mut stopped = interrupt.clone();
         let mut coordinator = Coordinator {
             fabric: &mut *fabric,
             plan: &start.plan,
@@ -233,16 +240,27 @@ fn drive<F: Fabric>(
             on_event: &mut on_event,
         };
         let ended = coordinator.run(&mut start.manifest).await;
+        let trials = std::mem::take(&mut coordinator.trials);
         drop(coordinator);
+        let done = matches!(ended, Ok(Ended::Done));
+        let examined = if done && fabric.keeps_places() && super::doctor::wanted(&start.plan.cases, &trials) {
+            tokio::select! {
+                examined = super::doctor::examined(fabric) => Some(examined),
+                _ = stopped.wait_for(|stopped| *stopped) => None,
+            }
+        } else {
+            None
+        };
         // Whatever happened, nothing stays behind.
         let finished = fabric.finish().await;
         if let (Err(_), Err(left)) = (&ended, &finished) {
             // The run's own failure is what is returned; what it left behind must be known all the same.
             tracing::warn!("{left}");
         }
-        let ended = ended.map_err(|error: RunError| Failure::from(error))?;
-        finished?;
-        Ok(ended)
+        let ended = ended
+            .map_err(|error: RunError| Failure::from(error))
+            .and_then(|ended| finished.map(|()| ended).map_err(Failure::from));
+        (ended, examined)
     })
 }
 

@@ -82,6 +82,10 @@ impl Fabric for AnyFabric {
         each!(self, fabric => fabric.crosses(path))
     }
 
+    fn keeps_places(&self) -> bool {
+        each!(self, fabric => fabric.keeps_places())
+    }
+
     fn is_shared(&self) -> bool {
         each!(self, fabric => fabric.is_shared())
     }

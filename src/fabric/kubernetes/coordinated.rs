@@ -389,6 +389,10 @@ impl Fabric for KubernetesFabric {
         cluster(&path.from) != cluster(&path.to)
     }
 
+    fn keeps_places(&self) -> bool {
+        true
+    }
+
     fn is_shared(&self) -> bool {
         true
     }
