@@ -7,7 +7,11 @@ use super::{
 };
 use crate::sys::sctp;
 use socket2::{Domain, SockAddr, Socket};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// What SCTP_MAXSEG takes, as iperf3: any other MSS is left to the kernel.
 const SEGMENTS: std::ops::RangeInclusive<i64> = 512..=131_072;
@@ -55,9 +59,24 @@ pub(super) fn set_options(socket: &Socket, parameters: &Parameters, ipv6: bool) 
     link::set_ip_options(socket, parameters, ipv6)
 }
 
+/// When it was last seen that this kernel has none.
+static LACKING: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// How long that is believed: the kernel looks for the module each time, by a modprobe of its own, and clients shall not be
+/// able to have that done as often as they like.
+const BELIEVED: Duration = Duration::from_secs(1);
+
 /// Whether this kernel has SCTP, as an answer to a client that asks for it.
 pub(super) fn ask() -> Result<(), ErrorCode> {
-    open(Domain::IPV4).map(|_| ())
+    let mut lacking = LACKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if lacking.is_some_and(|since| since.elapsed() < BELIEVED) {
+        return Err(ErrorCode::new(ErrorCode::NO_SCTP));
+    }
+    let asked = open(Domain::IPV4).map(drop);
+    *lacking = asked
+        .is_err_and(|code| code.code == ErrorCode::NO_SCTP)
+        .then(Instant::now);
+    asked
 }
 
 fn open(domain: Domain) -> Result<Socket, ErrorCode> {
