@@ -1,14 +1,16 @@
 //! From a trial to its figures: one number for each metric that its workload has.
 
-use super::TrialPoint;
+use super::{TrialPoint, order_statistics::median};
 use crate::{
     measure::{LatencyHistogram, ThroughputResult},
     run::Trial,
-    scenario::{Metric, WorkloadKind},
+    scenario::{Metric, Protocol, WorkloadKind},
 };
 
 /// How many samples must be expected beyond a percentile for it to be shown.
 const SAMPLES_BEYOND: u64 = 10;
+/// A sender that sends less of its rate has missed it.
+const RATE_HELD: f64 = 0.95;
 /// The percentile of a send lag that is shown.
 const LAG_QUANTILE: f64 = 0.99;
 
@@ -146,6 +148,29 @@ pub(super) fn merged(
         Metric::SendLagP99 => percentile(send_lag?, LAG_QUANTILE),
         _ => latency_of(metric, latency?),
     }
+}
+
+/// What was sent of the rate that was asked of each UDP stream, as a share; `None` where none was asked, or it is not
+/// known. TCP slows down for a path by design, so of it this says nothing.
+fn rate_share(kind: WorkloadKind<'_>, trial: &Trial) -> Option<f64> {
+    let WorkloadKind::Throughput(workload) = kind else {
+        return None;
+    };
+    let asked = workload.bitrate.filter(|_| workload.protocol == Protocol::Udp)?;
+    let result = trial.throughput.as_ref()?;
+    let sent: u64 = result.streams.iter().map(|stream| stream.sent_bytes).sum();
+    let share = sent as f64 * 8.0 / (asked.0 as f64 * result.seconds * result.streams.len() as f64);
+    (sent > 0 && share.is_finite()).then_some(share)
+}
+
+/// What the median trial's senders sent of the rate that was asked, where it is so little that the path was never put to
+/// the question.
+pub(super) fn short_of_rate(kind: WorkloadKind<'_>, trials: &[&Trial]) -> Option<f64> {
+    let shares: Vec<f64> = trials
+        .iter()
+        .filter_map(|trial| rate_share(kind, trial))
+        .collect();
+    median(&shares).filter(|share| *share < RATE_HELD)
 }
 
 /// Whether the generator bounds the latency: requests were sent so late against their schedule (p99) that it is more

@@ -112,6 +112,7 @@ fn summarise_case(
         workload: case.workload.name.clone(),
         points: of_metrics,
         generator_bound: figures::generator_bound(latency.as_ref(), send_lag.as_ref()),
+        short_of_rate: figures::short_of_rate(kind, &trials.valid),
         latency,
         send_lag,
         valid: trials.valid.len(),

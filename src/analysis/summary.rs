@@ -92,6 +92,9 @@ pub struct CaseSummary {
     pub unknown: usize,
     /// Whether the generator, not the path, bounds the latency: its send lag's p99 is above half of the latency's.
     pub generator_bound: bool,
+    /// What the senders of the median trial sent of the rate that was asked of them, as a share, where it is below 0.95:
+    /// the path was then never put to the question. `None`: the rate held, or none was asked, or of TCP.
+    pub short_of_rate: Option<f64>,
     /// Trials that look unlike the others or were not steady. They count all the same: nothing is dropped for its
     /// looks.
     pub flags: Vec<Flag>,

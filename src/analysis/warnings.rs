@@ -30,6 +30,13 @@ pub(super) fn all(
         if matches!(kind, WorkloadKind::Latency(_)) {
             latency(&name, trials, of_case, &mut warnings);
         }
+        if let Some(share) = of_case.short_of_rate {
+            warnings.push(format!(
+                "{name}: only {:.0} % of the rate that was asked was ever sent, so this says nothing of the path at that \
+                 rate; gates over it are inconclusive. Lower the rate, or give the workers more CPU.",
+                share * 100.0
+            ));
+        }
         drift(&name, of_case, &mut warnings);
         odd(&name, of_case, &mut warnings);
     }

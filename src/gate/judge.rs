@@ -243,6 +243,13 @@ pub(super) fn unfit(rule: &GateRule, case: &CaseSummary) -> Option<String> {
             case.unknown, case.valid, case.path
         ));
     }
+    if let Some(share) = case.short_of_rate {
+        return Some(format!(
+            "Of `{}` only {:.0} % of the rate that was asked was ever sent: lower the rate, or give the workers more CPU.",
+            case.path,
+            share * 100.0
+        ));
+    }
     None
 }
 
@@ -337,6 +344,16 @@ fn judge_rule(rule: &GateRule, summary: &Summary, plan: Option<&Plan>) -> Judgem
         return judge_sequentially(rule, plan, &figures, estimate, &besides);
     }
     let Some((low, high)) = estimate.interval else {
+        let failed: usize = cases.iter().map(|case| case.failed).sum();
+        if estimate.count.saturating_add(failed) >= analysis::LEAST_FOR_INTERVAL {
+            return Judgement::inconclusive(
+                Some(estimate),
+                format!(
+                    "{seen}: too few for a 95 % interval, since {failed} failed: see the run's warnings, mend the \
+                     cause and run again.{besides}"
+                ),
+            );
+        }
         return Judgement::inconclusive(
             Some(estimate),
             format!(

@@ -254,3 +254,34 @@ fn where_a_run_may_go_on_the_sequential_test_decides() {
         "fixed"
     );
 }
+
+#[test]
+fn a_rate_that_was_never_sent_gives_no_verdict() {
+    let state = |asked: u64| {
+        let mut manifest = manifest(Some(
+            "  - { name: promise, path: Always, workload: tcp, metric: throughput, at-least: 190MB/s }",
+        ));
+        for case in &mut manifest.cases {
+            if let Some(throughput) = &mut case.workload.throughput {
+                throughput.protocol = crate::scenario::Protocol::Udp;
+                throughput.bitrate = Some(crate::units::BitRate(asked * 8_000_000));
+            }
+        }
+        let summary = summarise(&manifest, &six());
+        let said = summary
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("of the rate"));
+        let verdict = judge(&manifest, &summary).verdicts.remove(0);
+        assert_eq!(
+            said,
+            verdict.state == GateState::Inconclusive,
+            "{}",
+            verdict.message
+        );
+        verdict.state
+    };
+    // The median trial sent 198.5 MB/s.
+    assert_eq!(state(200), GateState::Pass);
+    assert_eq!(state(210), GateState::Inconclusive);
+}

@@ -41,7 +41,18 @@ const APART: u64 = 2_000;
 const NAP: u64 = 100_000;
 
 /// How far behind its rate a sender may be and still catch up, in nanoseconds.
-const CATCH_UP: u64 = 100_000_000;
+const CATCH_UP: u64 = 1_000_000_000;
+
+/// How far behind its rate a sender is, in nanoseconds, that was kept from the processor: it no longer catches up by
+/// single datagrams, of which each waits for a wake-up that comes as late as the last.
+const HELD_UP: u64 = 1_000_000;
+
+/// What a sender that was held up sends at once, in bytes: below a third of the receive buffer that Linux gives a
+/// socket by default (net.core.rmem_default), since the receiver of a busy machine is held up too.
+const AT_ONCE: usize = 64 << 10;
+
+/// How many times its rate a sender that was held up makes good for at most.
+const MAKE_GOOD: u64 = 8;
 
 /// How long a sender waits when the network has no buffer left (ENOBUFS), in nanoseconds.
 const NO_BUFFER: u64 = 100_000;
@@ -185,7 +196,7 @@ pub(super) fn send(
     let (mut packets, mut total) = (0_u64, 0_u64);
     // Datagrams that may be sent before the next look at the rate.
     let mut may = 0;
-    // What is overdue goes out at twice the rate, not at once.
+    // What is overdue goes out at twice the rate, and where it is much at several times the rate, but not at once.
     let mut not_before = 0;
     let tick = settings.rate.map_or(1, |rate| at_once(rate, length));
     let mut sleeper = Sleeper::new();
@@ -202,11 +213,16 @@ pub(super) fn send(
                 let now = clock::now();
                 pacer.forgive(total, now, CATCH_UP);
                 let due = pacer.allowance(now).saturating_sub(total) / length as u64 + 1;
-                may = usize::try_from(due.min(tick))
+                let (most, times) = if now.saturating_sub(pacer.due(total)) > HELD_UP {
+                    (tick.max((AT_ONCE / length.max(1)) as u64), MAKE_GOOD)
+                } else {
+                    (tick, 2)
+                };
+                may = usize::try_from(due.min(most))
                     .unwrap_or(usize::MAX)
                     .min(outbox.most)
                     .max(settings.burst as usize);
-                not_before = now + pacer.spacing((may * length) as u64) / 2;
+                not_before = now + pacer.spacing((may * length) as u64) / times;
             }
             count = count.min(may);
         }
