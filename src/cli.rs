@@ -15,6 +15,7 @@ pub mod iperf3;
 mod kubernetes_args;
 #[cfg(feature = "lab")]
 pub mod lab;
+mod pipe;
 mod plan;
 mod progress;
 mod publish;
@@ -22,6 +23,7 @@ mod report;
 mod run;
 pub mod scenario_args;
 mod schema;
+mod text;
 #[cfg(feature = "lab")]
 mod tunnel;
 mod worker;
@@ -126,7 +128,7 @@ pub fn main() -> ExitCode {
         }
     };
     // Not locked: threads of some commands write too.
-    let mut out = anstream::stdout();
+    let mut out = pipe::Pipe::new(anstream::stdout());
     let ended = match cli.command {
         Command::Run(args) => run::run(&args, &mut out),
         Command::Plan(args) => plan::run(&args, &mut out),
@@ -150,7 +152,6 @@ pub fn main() -> ExitCode {
     };
     match ended.and_then(|exit| out.flush().map(|()| exit).map_err(Failure::from)) {
         Ok(exit) => exit.into(),
-        Err(failure) if failure.is_broken_pipe() => Exit::Success.into(),
         Err(failure) => {
             failure.print(&mut io::stderr());
             failure.exit().into()

@@ -61,11 +61,6 @@ impl Failure {
         }
     }
 
-    /// Whether the reader of the output has gone, as `head` does: no failure of ours.
-    pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
-
     /// Prints it with its causes.
     pub fn print(&self, out: &mut dyn io::Write) {
         let text = match self {
