@@ -17,7 +17,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -235,6 +235,37 @@ fn a_policy_is_judged_against_earlier_runs() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[test]
+fn a_run_counts_once() {
+    let folder = runs();
+    for arguments in [
+        &["compare", "base", "near", "--base", "base"][..],
+        &["compare", "base", "near", "--history", "./near"],
+        &["compare", "base", "base"],
+    ] {
+        let output = program(folder.path(), arguments);
+        assert_eq!(code(output.status), 2, "{arguments:?}: {}", said(&output));
+        assert!(said(&output).contains("are the same run"), "{}", said(&output));
+    }
+    let output = program(folder.path(), &["history", ".", "base", "./near"]);
+    let all = program(folder.path(), &["history", "."]);
+    assert_eq!(said(&output), said(&all));
+}
+
+#[test]
+fn a_reader_that_goes_does_not_change_the_verdict() {
+    let folder = runs();
+    let script = format!(
+        "set -o pipefail; {} compare base slow --history like-1 --history like-2 | true",
+        env!("CARGO_BIN_EXE_encapbench")
+    );
+    let status = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .status();
+    assert_eq!(code(status.unwrap()), 1);
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! `encapbench compare`: is one run different from another, where, and how sure is that.
 
-use super::{Exit, Failure, publish::Published};
+use super::{
+    Exit, Failure,
+    publish::{Published, all_distinct},
+};
 use crate::{
     analysis::compare::{ChangeState, ComparedRun, compare},
     report,
 };
 use clap::Args;
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 /// Arguments of `encapbench compare`.
 #[derive(Debug, Args)]
@@ -63,12 +69,21 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<Exit, Failu
     let base = read(Some(&args.base), &args.more_base)?;
     let new = read(Some(&args.run), &args.more_run)?;
     let history = read(None, &args.history)?;
+    let folders = [&args.base]
+        .into_iter()
+        .chain(&args.more_base)
+        .chain([&args.run])
+        .chain(&args.more_run)
+        .chain(&args.history);
+    let all = base.iter().chain(&new).chain(&history);
+    let named: Vec<(&Path, &Published)> = folders.map(PathBuf::as_path).zip(all).collect();
+    all_distinct(&named)?;
     let comparison = compare(&runs(&base), &runs(&new), &runs(&history), args.margin / 100.0);
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &comparison).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        out.write_all(report::comparison(&comparison).as_bytes())?;
+        out.write_all(report::comparison(&comparison, super::width()).as_bytes())?;
     }
     Ok(match comparison.state() {
         ChangeState::Worse => Exit::GateFailed,

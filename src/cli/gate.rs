@@ -1,6 +1,10 @@
 //! `encapbench gate`: judge a run's gates again, or those of a policy file, or against earlier runs.
 
-use super::{Exit, Failure, github, publish::Published};
+use super::{
+    Exit, Failure, github,
+    publish::{Published, all_distinct},
+    text,
+};
 use crate::{
     analysis::compare::ComparedRun,
     gate, report,
@@ -8,7 +12,6 @@ use crate::{
 };
 use clap::Args;
 use std::{
-    fs,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -46,8 +49,7 @@ pub(super) struct GateArgs {
 
 /// Puts a policy file's gates in the place of the scenario's.
 fn use_policy(published: &mut Published, file: &Path) -> Result<(), Failure> {
-    let text = fs::read_to_string(file)
-        .map_err(|error| Failure::Usage(format!("can't read the policy {}: {error}", file.display())))?;
+    let text = text::read("policy", file)?;
     let manifest = &mut published.recorded.manifest;
     manifest.scenario.gates = parse_policy(&text, &file.display().to_string(), &manifest.scenario)
         .map_err(|error| Failure::BadFile(error.to_string()))?
@@ -85,6 +87,9 @@ pub(super) fn run(args: &GateArgs, out: &mut dyn Write) -> Result<Exit, Failure>
         .iter()
         .map(|folder| Published::read(folder))
         .collect::<Result<Vec<_>, _>>()?;
+    let mut named: Vec<(&Path, &Published)> = vec![(&args.run, &published)];
+    named.extend(args.baseline.iter().map(PathBuf::as_path).zip(&baseline));
+    all_distinct(&named)?;
     let earlier: Vec<ComparedRun<'_>> = baseline.iter().map(Published::compared).collect();
     published.gates = gate::judge_against(&published.recorded.manifest, &published.summary, &earlier);
     if args.json {

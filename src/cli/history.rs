@@ -9,7 +9,7 @@ use crate::{
 };
 use clap::Args;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -65,6 +65,9 @@ pub(super) fn run(args: &HistoryArgs, out: &mut dyn Write) -> Result<Exit, Failu
     for folder in &args.folders {
         folders.extend(run_folders(folder)?);
     }
+    // A folder that is named twice, or beside the one that it is in, is one run.
+    let mut known = BTreeSet::new();
+    folders.retain(|folder| known.insert(folder.canonicalize().unwrap_or_else(|_| folder.clone())));
     let mut scenarios: BTreeMap<String, Vec<Past>> = BTreeMap::new();
     for folder in &folders {
         let mut published = match Published::read(folder) {
@@ -126,7 +129,7 @@ pub(super) fn run(args: &HistoryArgs, out: &mut dyn Write) -> Result<Exit, Failu
             series: &series,
         };
         if !args.json {
-            writeln!(out, "{}", terminal_history(&inputs))?;
+            writeln!(out, "{}", terminal_history(&inputs, super::width()))?;
         }
         if let Some(folder) = &args.out {
             let folder = if several {

@@ -69,6 +69,13 @@ impl Published {
         })
     }
 
+    /// Whether it is the very same run, be it in another folder.
+    fn is(&self, other: &Self) -> bool {
+        self.recorded.manifest.started == other.recorded.manifest.started
+            && !self.recorded.trials.is_empty()
+            && self.recorded.trials == other.recorded.trials
+    }
+
     /// What comparisons are made from.
     pub(super) fn compared(&self) -> ComparedRun<'_> {
         ComparedRun {
@@ -116,4 +123,22 @@ impl Published {
     pub(super) fn terminal(&self) -> String {
         report::terminal(&self.inputs(), super::width(), super::colour())
     }
+}
+
+/// Makes sure that no run stands in for several: they would look more alike than runs are.
+///
+/// # Errors
+/// Where one is given again.
+pub(super) fn all_distinct(runs: &[(&Path, &Published)]) -> Result<(), Failure> {
+    for (index, (folder, run)) in runs.iter().enumerate() {
+        let earlier = runs.iter().take(index);
+        if let Some((twin, _)) = earlier.into_iter().find(|(_, earlier)| earlier.is(run)) {
+            return Err(Failure::Usage(format!(
+                "{} and {} are the same run: name each run once",
+                twin.display(),
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
 }

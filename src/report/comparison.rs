@@ -1,8 +1,12 @@
 //! What a terminal shows of a comparison of runs.
 
-use super::{digits, labels::plain, terminal::STYLE};
+use super::{
+    digits,
+    labels::plain,
+    terminal::{STYLE, lay_out},
+};
 use crate::analysis::compare::{Change, ChangeState, Comparison};
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use std::fmt::Write as _;
 
 /// A change's ratio as percent more or less.
@@ -36,7 +40,7 @@ fn row(change: &Change) -> Vec<String> {
 }
 
 /// A comparison as text: what differs in the conditions first, then what changed, the worst first.
-pub fn comparison(comparison: &Comparison) -> String {
+pub fn comparison(comparison: &Comparison, width: usize) -> String {
     let mut text = String::new();
     // Writing to a String can't fail.
     if !comparison.unlike.is_empty() {
@@ -75,11 +79,7 @@ pub fn comparison(comparison: &Comparison) -> String {
             table.add_row(row(change));
         }
     }
-    for column in 3..8 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    lay_out(&mut table, width, &[0, 1, 2]);
     let lines = table.to_string();
     for line in lines.lines() {
         let _ = writeln!(text, "{}", line.trim_end());

@@ -8,13 +8,13 @@ use super::{
     html::{SCRIPT, STYLE as PAGE_STYLE, templates},
     labels::{Slugs, cell, plain},
     summary_csv::table,
-    terminal::STYLE,
+    terminal::{STYLE, lay_out},
 };
 use crate::{
     analysis::history::{ChangePoint, Series},
     gate::GateState,
 };
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use minijinja::value::Serde;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -137,12 +137,13 @@ fn bars(series: &Series) -> String {
 }
 
 /// The history for a terminal.
-pub fn terminal_history(inputs: &HistoryInputs<'_>) -> String {
+pub fn terminal_history(inputs: &HistoryInputs<'_>, width: usize) -> String {
     let runs = &inputs.runs.0;
     let mut text = format!(
-        "{}: {} runs from {} to {}\n",
+        "{}: {} run{} from {} to {}\n",
         plain(inputs.scenario),
         runs.len(),
+        if runs.len() == 1 { "" } else { "s" },
         inputs.runs.day(0),
         inputs.runs.day(runs.len().saturating_sub(1))
     );
@@ -163,11 +164,7 @@ pub fn terminal_history(inputs: &HistoryInputs<'_>) -> String {
             series.changes.len().to_string(),
         ]);
     }
-    for column in [2, 3, 4, 6] {
-        if let Some(column) = rows.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    lay_out(&mut rows, width, &[0, 1]);
     for line in rows.to_string().lines() {
         let _ = writeln!(text, "{}", line.trim_end());
     }

@@ -8,12 +8,12 @@ use super::{
     view::{Figure, LatencyTable, Matrix, PERCENTILES, View},
 };
 use crate::gate::GateState;
-use comfy_table::{Attribute, Cell};
+use comfy_table::{Attribute, Cell, Table};
 use owo_colors::OwoColorize as _;
 use page::{Page, state_colour, wrap};
 use std::fmt::Write as _;
 
-pub(super) use page::STYLE;
+pub(super) use page::{STYLE, lay_out};
 
 /// Narrower than this nothing can be shown sensibly.
 const NARROWEST: usize = 60;
@@ -325,39 +325,43 @@ fn write_datagrams(page: &mut Page, view: &View) {
             .iter()
             .flat_map(|line| line.loss.iter().chain(&line.reordered).chain(&line.jitter)),
     );
+    let mut table = datagrams(page, view, name);
+    // Where it is too wide, the figures are worth more than how far they scatter.
+    if !page.fits(&table, &[0, 1]) {
+        table = datagrams(page, view, "");
+    }
+    page.finish(table, &[0, 1]);
+}
+
+/// The table of datagrams; without the columns of spread where these have no name.
+fn datagrams(page: &Page, view: &View, name: &str) -> Table {
     // Where nothing was held to a rate there are no bursts to tell of.
     let bursts = view.datagrams.iter().any(|line| line.burst.is_some());
-    let mut header = vec![
-        "path",
-        "workload",
-        "lost %",
-        name,
-        "reordered %",
-        name,
-        "jitter µs",
-        name,
-    ];
+    let mut header = vec!["path", "workload"];
+    for figure in ["lost %", "reordered %", "jitter µs"] {
+        header.push(figure);
+        if !name.is_empty() {
+            header.push(name);
+        }
+    }
     if bursts {
         header.push("burst");
     }
     let mut table = page.table(&header);
     for line in &view.datagrams {
-        let mut cells = vec![
-            line.path.clone(),
-            line.workload.clone(),
-            text(line.loss.as_ref()),
-            spread(line.loss.as_ref(), name),
-            text(line.reordered.as_ref()),
-            spread(line.reordered.as_ref(), name),
-            text(line.jitter.as_ref()),
-            spread(line.jitter.as_ref(), name),
-        ];
+        let mut cells = vec![line.path.clone(), line.workload.clone()];
+        for figure in [&line.loss, &line.reordered, &line.jitter] {
+            cells.push(text(figure.as_ref()));
+            if !name.is_empty() {
+                cells.push(spread(figure.as_ref(), name));
+            }
+        }
         if bursts {
             cells.push(text(line.burst.as_ref()));
         }
         table.add_row(cells);
     }
-    page.finish(table, &[0, 1]);
+    table
 }
 
 /// The slowest pairs of each case; the HTML report has all.
