@@ -38,7 +38,7 @@ pub use kubernetes::{
 pub use lab::{Calico, Cluster, Fabric, Firewall, Lab, NicProfile, Overlay, Subnet};
 pub use metric::Metric;
 pub use nodes::NodeRef;
-pub use parse::parse;
+pub use parse::{LONGEST, parse};
 pub use path::{AllPairs, By, Encapsulation, Expect, PairSpec, PathSpec, VxlanMode, Which};
 pub use place::{Place, PlaceError, PlaceRef};
 pub use plan::{Overrides, Plan, PlanError, skipped_gates};

@@ -7,7 +7,7 @@ use super::{
     kubernetes_args::KubernetesArgs,
     publish::{DOCTOR, Published},
     run::log_to_stderr,
-    width,
+    text, width,
 };
 use crate::{
     coordinator::Ended,
@@ -188,8 +188,7 @@ fn diagnose(case: &Examination, save: Option<&Path>) -> Result<Diagnosis, Failur
 
 fn read(file: &Path) -> Result<Scenario, Failure> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Usage(format!("can't read the scenario {name}: {error}")))?;
+    let text = text::read("scenario", file)?;
     scenario::parse(&text, &name).map_err(|error| Failure::BadFile(error.to_string()))
 }
 

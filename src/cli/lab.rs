@@ -1,5 +1,6 @@
 //! `encapbench lab`: build a lab, or join a running one, and enter it or run a command in one of its places.
 
+use super::text;
 use crate::fabric::lab::{
     AttachedLab, Command, LabError, LabProcess, RunningLab, enter_user_namespace, lab_of, places_of_paths,
     pods_everywhere,
@@ -17,7 +18,8 @@ use std::process::ExitStatus;
 
 /// Builds a lab and opens a shell in its first node; with `--in`, in another place.
 ///
-/// All that the lab is ends with this command, however it ends: nothing stays behind.
+/// All that the lab is ends with this command, however it ends: nothing stays behind. A lab that was joined (--attach)
+/// is its run's, and ends with the block: what runs in it then is killed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -154,6 +156,14 @@ fn try_run(args: &LabArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<u
     if is_shell {
         fork::take_terminal_back();
     }
+    if status.signal() == Some(libc::SIGKILL) && args.attach.is_some() {
+        // There is nowhere left to say that this failed.
+        let _ = writeln!(
+            err,
+            "encapbench: the lab has ended, and what ran in it with it. A run builds its lab afresh for each block: \
+             attach again while it goes on."
+        );
+    }
     drop(lab);
     Ok(exit_code(status))
 }
@@ -165,7 +175,7 @@ fn read(file: &Path) -> Result<Scenario, Failure> {
         remedy: None,
     };
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| bad(format!("can't read {name}: {error}")))?;
+    let text = text::read("scenario", file).map_err(|error| bad(error.to_string()))?;
     scenario::parse(&text, &name).map_err(|error| bad(error.to_string()))
 }
 

@@ -157,7 +157,9 @@ fn begin(plan: Plan, out: Option<&Path>) -> Result<Start, Failure> {
         format: Manifest::FORMAT,
         encapbench: env!("CARGO_PKG_VERSION").to_owned(),
         started,
-        command: std::env::args().collect(),
+        command: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect(),
         scenario: plan.scenario.clone(),
         seed: plan.seed,
         cases: plan.cases.clone(),
@@ -302,6 +304,7 @@ pub(super) fn log_to_stderr() {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
         .without_time();
     // A second call has nothing to do.
     let _ = logs.try_init();

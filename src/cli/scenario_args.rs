@@ -1,12 +1,12 @@
 //! What commands that read a scenario share: the file, and what the command line changes of it.
 
-use super::Failure;
+use super::{Failure, text};
 use crate::{
     scenario::{self, Blocks, Overrides, Plan, Scenario},
     units::Span,
 };
 use clap::Args;
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 /// The scenario and its overrides.
 #[derive(Debug, Clone, Args)]
@@ -56,9 +56,7 @@ impl ScenarioArgs {
                 "name a scenario file, such as scenarios/calico-vxlan.yaml".to_owned(),
             ));
         };
-        let text = fs::read_to_string(file).map_err(|error| {
-            Failure::Usage(format!("can't read the scenario {}: {error}", file.display()))
-        })?;
+        let text = text::read("scenario", file)?;
         scenario::parse(&text, &file.display().to_string())
             .map_err(|error| Failure::BadFile(error.to_string()))
     }

@@ -103,7 +103,7 @@ pub fn diagnose(needs: &[Need]) -> Diagnosis {
                     "machine",
                     severity,
                     "this machine",
-                    format!("{} is not there", need.what),
+                    format!("{} can't be had", need.what),
                 )
                 .seen(missing.clone())
                 .why(format!("needed for: {}", need.purpose))

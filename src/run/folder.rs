@@ -22,6 +22,17 @@ const RESERVE_BYTES: u64 = 4 << 20;
 /// Lines that are worth a thread of their own.
 const LINES_FOR_A_THREAD: usize = 500;
 
+/// What to do once the disk is full.
+fn after_full(folder: &Path, saved: usize) -> String {
+    if !folder.join(MANIFEST).exists() {
+        return "nothing is saved yet; free some space, then run again".to_owned();
+    }
+    format!(
+        "{saved} trials are saved; free some space, then go on with `encapbench run --resume {}`",
+        folder.display()
+    )
+}
+
 /// Why a run folder could not be made, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -36,10 +47,7 @@ pub enum FolderError {
         source: io::Error,
     },
     /// The disk is full.
-    #[error(
-        "no space is left for {}: {saved} trials are saved; free some space, then go on with \
-         `encapbench run --resume {}`", path.display(), folder.display()
-    )]
+    #[error("no space is left for {}: {}", path.display(), after_full(folder, *saved))]
     NoSpace {
         /// The file.
         path: PathBuf,

@@ -12,7 +12,7 @@ use serde_saphyr::{
 };
 
 /// The longest file that is read, in bytes.
-const LONGEST: usize = 1 << 20;
+pub const LONGEST: usize = 1 << 20;
 
 /// Reads a scenario file's `text` and validates it. `file_name` is only shown.
 ///
@@ -35,10 +35,7 @@ pub(super) fn parse_as<T: DeserializeOwned>(
         return refuse(vec![Complaint {
             stretch: None,
             source_line: String::new(),
-            message: format!(
-                "is {} bytes long, which no scenario is (at most 1 MiB)",
-                text.len()
-            ),
+            message: "is longer than 1 MiB, which no scenario is".to_owned(),
             hint: None,
         }]);
     }
@@ -121,8 +118,8 @@ fn explain(error: &YamlError) -> (String, Option<String>) {
         YamlError::Unexpected { expected, .. } => (format!("expected {}", shape(expected)), None),
         YamlError::NullIntoString { .. } => ("a text is missing here".to_owned(), None),
         YamlError::Eof { .. } => (
-            "the file ends before the scenario is complete".to_owned(),
-            Some("scenarios/calico-vxlan.yaml is one to start from".to_owned()),
+            "the file ends before it is complete".to_owned(),
+            Some("`encapbench schema` says what a scenario has (scenarios/quick.yaml is one), `--policy` what a policy has".to_owned()),
         ),
         YamlError::UnknownAnchor { .. } => {
             ("no anchor of that name stands before this alias".to_owned(), None)

@@ -371,10 +371,7 @@ fn hostile_files() {
     let error = parse(&"#".repeat((1 << 20) + 1), "long.yaml")
         .unwrap_err()
         .to_string();
-    assert_eq!(
-        error,
-        "long.yaml: is 1048577 bytes long, which no scenario is (at most 1 MiB)"
-    );
+    assert_eq!(error, "long.yaml: is longer than 1 MiB, which no scenario is");
 }
 
 /// Anchors, aliases and merge keys are for people with long files; they work.

@@ -188,12 +188,23 @@ fn finish(printer: &mut Printer<'_>, story: Option<&Story>, outcome: &TestOutcom
     }
 }
 
+/// A peer's text, line by line without what a terminal would obey.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
 /// What comes after the summary of a whole test.
 fn done(printer: &mut Printer<'_>, outcome: &TestOutcome) {
     if let Some(peer) = &outcome.peer {
         if printer.form() == Form::Text {
             if let Some(output) = &peer.server_output_text {
-                printer.lines(&[format!("\nServer output:\n{output}")]);
+                printer.lines(&[format!("\nServer output:\n{}", harmless(output))]);
             }
             if let Some(output) = &peer.server_output_json {
                 let output = crate::iperf3::output::pretty::pretty(output);

@@ -6,7 +6,7 @@ use crate::iperf3::output::view::VERSION;
 /// What `-v` prints.
 pub(super) fn version() -> String {
     format!(
-        "{VERSION} (encapbench {})\n{}\nOptional features available: CPU affinity setting, TCP congestion algorithm setting, SCTP, sendfile / zerocopy, socket pacing, authentication\n",
+        "{VERSION} (encapbench {})\n{}\nOptional features available: CPU affinity setting, IPv6 flow label, SCTP, TCP congestion algorithm setting, sendfile / zerocopy, socket pacing, authentication, bind to device, support IPv4 don't fragment\n",
         env!("CARGO_PKG_VERSION"),
         system_info()
     )

@@ -276,9 +276,16 @@ impl Options {
             }
             Id::MaxDuration => self.max_duration = Some(within(atoi(value), 0..=86_400, 5)?),
             Id::Time => self.end_by(End::Time(within(atoi(value), 0..=86_400, 5)?))?,
-            Id::Bytes => self.end_by(End::Bytes(number(size(value))?))?,
-            Id::Blocks => self.end_by(End::Blocks(number(size(value))?))?,
-            Id::Length => self.length = Some(number(size(value))?),
+            // 0 is as if it were not there.
+            Id::Bytes => match number(size(value))? {
+                0 => {}
+                bytes => self.end_by(End::Bytes(bytes))?,
+            },
+            Id::Blocks => match number(size(value))? {
+                0 => {}
+                blocks => self.end_by(End::Blocks(blocks))?,
+            },
+            Id::Length => self.length = Some(number(size(value))?).filter(|length| *length != 0),
             Id::Parallel => self.parallel = within(atoi(value), 1..=MANY_STREAMS_LIMIT, 6)?,
             Id::Reverse | Id::Bidir => {
                 self.reverse |= id == Id::Reverse;
