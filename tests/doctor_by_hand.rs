@@ -186,7 +186,7 @@ fn by_hand(text: &str, cases: &[ByHand]) {
 }
 
 /// The same between clusters.
-const BY_HAND_BETWEEN: [ByHand; 15] = [
+const BY_HAND_BETWEEN: [ByHand; 20] = [
     // Half of a remote range, by a metric of its own.
     (
         &[(
@@ -301,6 +301,51 @@ const BY_HAND_BETWEEN: [ByHand; 15] = [
             "ip route replace prohibit 10.245.0.0/16; iptables -A OUTPUT -p udp --dport 4800 -j REJECT",
         )],
         &["remote-route west-1", "udp-blocked west-1"],
+    ),
+    // Devices that are there and up, and have lost their addresses.
+    (
+        &[
+            ("east-2", "ip addr flush dev vx-submariner"),
+            ("west-1", "ip addr flush dev vxlan.calico"),
+        ],
+        &["submariner-device east-2", "vxlan-device west-1"],
+    ),
+    // A neighbour of the cable and one of the uplink, each with a MAC that nobody has.
+    (
+        &[
+            (
+                "east-1",
+                "ip neigh replace 241.20.7.3 lladdr 02:11:22:33:44:55 dev vxlan-tunnel nud permanent",
+            ),
+            (
+                "east-2",
+                "ip neigh replace 10.1.0.2 lladdr 02:11:22:33:44:55 dev eth0 nud permanent",
+            ),
+        ],
+        &["stale-neighbour east-1", "stale-neighbour east-2"],
+    ),
+    // One device of a gateway does not forward, and kube-proxy is of another kind.
+    (
+        &[
+            ("east-1", "sysctl -qw net.ipv4.conf.vx-submariner.forwarding=0"),
+            ("west-2", "ip link add kube-ipvs0 type bridge"),
+        ],
+        &["no-ip-forwarding east-1", "kube-proxy-mode west-2"],
+    ),
+    (
+        &[
+            ("east-2", "ip link set dev eth0 arp off; ip neigh flush dev eth0"),
+            (
+                "west-1",
+                "cd /proc/sys/net/ipv4/conf && for d in cali*; do echo 0 >$d/proxy_arp; done",
+            ),
+        ],
+        &["arp-off east-2", "proxy-arp west-1", "proxy-arp west-1"],
+    ),
+    // One rule for all ranges and blocks.
+    (
+        &[("west-1", "ip rule add priority 50 from 10.99.0.0/18 blackhole")],
+        &["block-route west-1"],
     ),
     // What is no fault: a rule of table 150 that comes earlier, and a route that another table answers before.
     (

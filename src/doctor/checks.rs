@@ -3,6 +3,7 @@
 mod cluster;
 mod encapsulation;
 mod forwarding;
+mod kube_proxy;
 mod links;
 mod mtu;
 mod offload;
@@ -35,6 +36,7 @@ pub fn diagnose(case: &Examination) -> Diagnosis {
         mtu::check,
         offload::check,
         source::check,
+        kube_proxy::check,
     ] {
         check(case, &mut findings);
     }

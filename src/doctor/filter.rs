@@ -129,6 +129,11 @@ impl<'a> Walk<'a, '_> {
     }
 }
 
+/// Whether a rule may be for `packet`.
+pub(super) fn may_match(rule: &FilterRule, packet: &Packet<'_>) -> bool {
+    holds(rule, packet).is_some()
+}
+
 /// `Some(true)`: the rule is for this packet; `Some(false)`: maybe; `None`: it is not.
 fn holds(rule: &FilterRule, packet: &Packet<'_>) -> Option<bool> {
     let mut certain = true;

@@ -86,6 +86,9 @@ pub struct LinkSeen {
     pub mtu: u32,
     /// Whether it is up.
     pub up: bool,
+    /// Whether it asks no ARP of its neighbours (IFF_NOARP).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_arp: bool,
     /// Its MAC; empty where it has none.
     pub mac: String,
     /// Its IPv4 addresses.

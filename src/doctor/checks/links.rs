@@ -4,7 +4,7 @@ use super::encapsulation;
 use crate::doctor::examination::{Examination, NodeView};
 use crate::doctor::fib::{self, Packet};
 use crate::doctor::finding::{Finding, Severity};
-use crate::evidence::{Inspection, PodSetup};
+use crate::evidence::{Inspection, LinkSeen, PodSetup};
 use std::net::Ipv4Addr;
 
 /// What Calico gives its pods as gateway; the node's end of the pod's device answers for it.
@@ -46,6 +46,24 @@ fn down(place: &str, device: &str, why: &str) -> Finding {
 }
 
 fn uplink(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) {
+    if let Some(link) = view
+        .uplink()
+        .filter(|link| link.up && link.no_arp && !link.mac.is_empty())
+    {
+        let device = &link.name;
+        findings.push(
+            Finding::new(
+                "arp-off",
+                Severity::Error,
+                &view.node.name,
+                format!("{device} neither asks nor answers ARP"),
+            )
+            .seen(format!("{device}: NOARP (ip link)"))
+            .why("the node finds none of its neighbours, and none of them finds it")
+            .remedy(format!("ip link set dev {device} arp on"))
+            .verify(format!("! ip -o link show dev {device} | grep -q NOARP")),
+        );
+    }
     let Some(link) = view.uplink().filter(|link| !link.up) else {
         return;
     };
@@ -84,6 +102,27 @@ fn uplink(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) 
     );
 }
 
+/// Calico's pods have a gateway that no device has as an address: the node's end of their device answers for it.
+fn proxy_arp(view: &NodeView<'_>, outer: &LinkSeen, pod: &str, findings: &mut Vec<Finding>) {
+    let (name, value) = view.seen.device_sysctl(&outer.name, "proxy_arp");
+    if value != Some(0) {
+        return;
+    }
+    findings.push(
+        Finding::new(
+            "proxy-arp",
+            Severity::Error,
+            &view.node.name,
+            format!("nothing answers for the gateway of {pod}"),
+        )
+        .seen(format!("{name} = 0"))
+        .why("the pod's gateway, 169.254.1.1, is on no device: the node's end of the pod's device answers ARP for it")
+        .remedy(format!("sysctl -w {name}=1"))
+        .on_a_cluster("# Felix sets it when it makes the device; look for what resets it (sysctl.d, tuned)")
+        .verify(format!("sysctl -n {name} | grep -qx 1")),
+    );
+}
+
 /// Both ends of a pod's device, and the pod's way out.
 fn ends(case: &Examination, view: &NodeView<'_>, pod: &PodSetup, findings: &mut Vec<Finding>) {
     let place = pod.place.to_string();
@@ -103,6 +142,9 @@ fn ends(case: &Examination, view: &NodeView<'_>, pod: &PodSetup, findings: &mut 
             .on_a_cluster("# Felix makes its route again by itself"),
         );
         return;
+    }
+    if let Some(outer) = outer.filter(|outer| outer.name.starts_with("cali")) {
+        proxy_arp(view, outer, &place, findings);
     }
     let Some(seen) = case.inspections.get(&pod.place) else {
         return;

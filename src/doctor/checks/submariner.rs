@@ -7,7 +7,7 @@ mod ipsec;
 use super::links;
 use crate::doctor::examination::{Examination, NodeView};
 use crate::doctor::fib::{self, Decision, Packet};
-use crate::doctor::finding::{Finding, Severity};
+use crate::doctor::finding::{Finding, Severity, Step};
 use crate::evidence::{KernelRule, MAIN_TABLE, RouteKind, RuleAction, SubmarinerSetup, protocol_name};
 use crate::units::Cidr4;
 use std::net::Ipv4Addr;
@@ -44,19 +44,41 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
             if POLICY_CABLES.contains(&submariner.cable.as_str()) && submariner.cable_device.is_empty() {
                 ipsec::check(case, &view, submariner, &remote, findings);
                 let routes = remote.iter();
-                findings.extend(routes.filter_map(|cidr| policy_route(case, &view, submariner, *cidr)));
+                tell(
+                    routes.filter_map(|cidr| policy_route(case, &view, submariner, *cidr)),
+                    findings,
+                );
             } else if whole.cable && !submariner.cable_device.is_empty() {
                 cable_rule(case, &view, submariner, &remote, findings);
                 let routes = remote.iter();
-                findings.extend(routes.filter_map(|cidr| cable_route(case, &view, submariner, *cidr)));
+                tell(
+                    routes.filter_map(|cidr| cable_route(case, &view, submariner, *cidr)),
+                    findings,
+                );
             }
             host_table(&view, submariner, &remote, findings);
         } else {
             if whole.tunnel {
                 let routes = remote.iter();
-                findings.extend(routes.filter_map(|cidr| worker_route(case, &view, submariner, *cidr)));
+                tell(
+                    routes.filter_map(|cidr| worker_route(case, &view, submariner, *cidr)),
+                    findings,
+                );
             }
             stale_gateway(&view, submariner, &remote, findings);
+        }
+    }
+}
+
+/// Adds findings; a rule that drops packets is one fault, however many ranges and blocks it is for.
+fn tell(found: impl Iterator<Item = Finding>, findings: &mut Vec<Finding>) {
+    for finding in found {
+        let told = |step: &Step| {
+            step.command.starts_with("ip rule del")
+                && findings.iter().any(|other| other.remedy.contains(step))
+        };
+        if !finding.remedy.iter().any(told) {
+            findings.push(finding);
         }
     }
 }

@@ -25,11 +25,12 @@ pub(super) fn check(case: &Examination, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether the device is there, up, and what the cluster's other nodes have.
+/// Whether the device is there, up, with an address, and what the cluster's other nodes have.
 pub(super) fn is_whole(view: &NodeView<'_>) -> bool {
     let wanted = &view.cluster.tunnel;
     view.tunnel().is_some_and(|link| {
         link.up
+            && !link.addresses.is_empty()
             && link
                 .vxlan
                 .as_ref()
@@ -121,6 +122,25 @@ fn device(case: &Examination, view: &NodeView<'_>, findings: &mut Vec<Finding>) 
                     view.node.name
                 ))
                 .verify(format!("ip -o link show dev {name} up | grep -q .")),
+        );
+        return;
+    }
+    if link.addresses.is_empty()
+        && let Some((_, addresses)) = remembered(case, view)
+    {
+        let mut found = finding(format!("{name} has no address")).seen(format!(
+            "{name}: no IPv4 address, where its peers know it by {}",
+            addresses.join(" and ")
+        ));
+        for address in &addresses {
+            found = found
+                .remedy(format!("ip addr add {address} dev {name}"))
+                .verify(format!(
+                    "ip -4 -o addr show dev {name} | grep -q 'inet {address} '"
+                ));
+        }
+        findings.push(
+            with(found, contents(case, view)).on_a_cluster(format!("{RESTART_CALICO}{}", view.node.name)),
         );
         return;
     }

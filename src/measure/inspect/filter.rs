@@ -96,9 +96,23 @@ async fn chains() -> nlink::Result<Vec<FilterChain>> {
 fn rules_of(info: &RuleInfo, sets: &Sets) -> Vec<FilterRule> {
     let expressions = info.expressions();
     let read = read_back(&expressions, sets);
+    let does = |is: fn(&RuleExpr) -> bool| expressions.iter().any(is);
+    // iptables has it as a target of its own, which nftables carries as it is.
+    let masquerades = |expression: &RuleExpr| match expression {
+        RuleExpr::Masq { .. } => true,
+        RuleExpr::Unknown { data, .. } => data.windows(10).any(|name| name == b"MASQUERADE"),
+        _ => false,
+    };
+    let word = if expressions.iter().any(masquerades) {
+        "masquerade"
+    } else if does(|expression| matches!(expression, RuleExpr::Nat { .. })) {
+        "snat or dnat"
+    } else {
+        word(&read.verdict)
+    };
     let text = info
         .nft_syntax_stateless()
-        .unwrap_or_else(|| format!("(a rule that encapbench can't read) {}", word(&read.verdict)));
+        .unwrap_or_else(|| format!("(a rule that encapbench can't read) {word}"));
     let hits = expressions.iter().find_map(|expression| match expression {
         RuleExpr::Counter { packets, .. } => Some(*packets),
         _ => None,

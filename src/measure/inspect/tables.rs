@@ -112,6 +112,7 @@ fn device(link: &LinkMessage, names: &Names) -> LinkSeen {
         index: link.ifindex(),
         mtu: link.mtu().unwrap_or(0),
         up: link.is_up(),
+        no_arp: link.flags() & libc::IFF_NOARP as u32 != 0,
         mac,
         addresses: Vec::new(),
         vxlan,

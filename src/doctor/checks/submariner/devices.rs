@@ -98,11 +98,15 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// Its address, as `ip addr` takes it.
+    fn address(&self, view: &NodeView<'_>) -> String {
+        let [_, b, c, d] = view.node.address.octets();
+        format!("{}/8", Ipv4Addr::new(self.network, b, c, d))
+    }
+
     /// The commands that make it anew, with all that goes with it.
     fn commands(&self, view: &NodeView<'_>) -> Vec<String> {
-        let [_, b, c, d] = view.node.address.octets();
-        let addresses = [format!("{}/8", Ipv4Addr::new(self.network, b, c, d))];
-        let mut commands = rebuild::device(view, self.tunnel, &addresses, None);
+        let mut commands = rebuild::device(view, self.tunnel, &[self.address(view)], None);
         let name = &self.tunnel.device;
         commands.extend(self.peers.iter().map(|peer| {
             format!(
@@ -167,6 +171,20 @@ fn device(view: &NodeView<'_>, wanted: &Wanted<'_>, findings: &mut Vec<Finding>)
                 finding = finding.remedy(command);
             }
             findings.push(finding.on_a_cluster(format!("# its routes went with it: {}", wanted.restart)));
+            return false;
+        }
+        (Some(link), None) if link.addresses.is_empty() => {
+            let address = wanted.address(view);
+            let mut finding = finding(view, format!("{name} has no address"))
+                .seen(format!("{name}: no IPv4 address, where {address} is expected"))
+                .remedy(format!("ip addr add {address} dev {name}"))
+                .verify(format!(
+                    "ip -4 -o addr show dev {name} | grep -q 'inet {address} '"
+                ));
+            for command in wanted.routes() {
+                finding = finding.remedy(command);
+            }
+            findings.push(finding.on_a_cluster(wanted.restart));
             return false;
         }
         (Some(link), None) => {

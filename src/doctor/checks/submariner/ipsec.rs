@@ -246,3 +246,196 @@ impl Wanted<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{ClusterSetup, Inspection, NodeSetup, Setup, TunnelSetup};
+    use crate::scenario::Place;
+
+    const NEAR: [u8; 4] = [192, 0, 2, 1];
+    const FAR: [u8; 4] = [192, 0, 2, 2];
+
+    fn cluster(name: &str, cidr: &str, address: [u8; 4]) -> ClusterSetup {
+        let tunnel = |device: &str, vni, port| TunnelSetup {
+            device: device.to_owned(),
+            vni,
+            port,
+        };
+        ClusterSetup {
+            name: name.to_owned(),
+            cidrs: vec![cidr.parse().unwrap()],
+            tunnel: tunnel("vxlan.calico", 4096, 4789),
+            nodes: vec![NodeSetup {
+                name: format!("{name}-1"),
+                address: address.into(),
+                subnet: None,
+                router: None,
+                blocks: Vec::new(),
+                pods: Vec::new(),
+            }],
+            submariner: Some(SubmarinerSetup {
+                gateway: format!("{name}-1"),
+                tunnel: tunnel("vx-submariner", 100, 4800),
+                host_table: 150,
+                cable: "libreswan".to_owned(),
+                cable_port: 4500,
+                cable_device: String::new(),
+                cable_tunnel: None,
+                remote: Vec::new(),
+            }),
+        }
+    }
+
+    fn policy(direction: IpsecDirection) -> IpsecPolicy {
+        let (near, far) = ("10.1.0.0/16".parse().unwrap(), "10.2.0.0/16".parse().unwrap());
+        let is_out = direction == IpsecDirection::Out;
+        IpsecPolicy {
+            direction,
+            from: if is_out { near } else { far },
+            to: if is_out { far } else { near },
+            priority: 100,
+            blocks: false,
+            particular: false,
+            template: Some(IpsecTemplate {
+                from: if is_out { NEAR } else { FAR }.into(),
+                to: if is_out { FAR } else { NEAR }.into(),
+                reqid: 7,
+            }),
+        }
+    }
+
+    fn healthy() -> IpsecSeen {
+        let state = |from: [u8; 4], to: [u8; 4]| IpsecState {
+            from: from.into(),
+            to: to.into(),
+            spi: 0x100,
+            reqid: 7,
+            udp: Some((4500, 4500)),
+            icv: 16,
+            bytes: 0,
+            packets: 0,
+        };
+        IpsecSeen {
+            policies: [IpsecDirection::Out, IpsecDirection::In, IpsecDirection::Forward]
+                .map(policy)
+                .to_vec(),
+            states: vec![state(NEAR, FAR), state(FAR, NEAR)],
+        }
+    }
+
+    fn found(ipsec: Option<IpsecSeen>, ports: &[u16]) -> Vec<Finding> {
+        let seen = Inspection {
+            ipsec,
+            udp_ports: ports.to_vec(),
+            ..Inspection::default()
+        };
+        let case = Examination {
+            setup: Setup {
+                clusters: vec![
+                    cluster("east", "10.1.0.0/16", NEAR),
+                    cluster("west", "10.2.0.0/16", FAR),
+                ],
+                left_out: Vec::new(),
+            },
+            inspections: [(Place::Node("east-1".to_owned()), seen)].into(),
+            ..Examination::default()
+        };
+        let view = case.node("east-1").unwrap();
+        let submariner = view.cluster.submariner.as_ref().unwrap();
+        let remote = case.setup.remote_cidrs(view.cluster);
+        let mut findings = Vec::new();
+        check(&case, &view, submariner, &remote, &mut findings);
+        findings
+    }
+
+    /// What was seen, and the remedy's commands.
+    fn told(change: impl FnOnce(&mut IpsecSeen)) -> (Vec<String>, Vec<String>) {
+        let mut ipsec = healthy();
+        change(&mut ipsec);
+        let mut findings = found(Some(ipsec), &[4500]);
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        let finding = findings.remove(0);
+        assert_eq!((finding.id.as_str(), finding.place.as_str()), ("ipsec", "east-1"));
+        let remedy = finding.remedy.into_iter().map(|step| step.command).collect();
+        (finding.seen, remedy)
+    }
+
+    #[test]
+    fn policies_and_states_that_are_as_they_should_be_give_no_finding() {
+        assert_eq!(found(Some(healthy()), &[4500]), []);
+        let unread = found(None, &[4500]);
+        assert_eq!(unread[0].severity, Severity::Note, "{unread:#?}");
+    }
+
+    #[test]
+    fn a_missing_policy_is_made_as_the_others_are() {
+        let (seen, remedy) = told(|ipsec| {
+            ipsec
+                .policies
+                .retain(|policy| policy.direction != IpsecDirection::Out);
+        });
+        assert_eq!(seen, ["no policy for dir out src 10.1.0.0/16 dst 10.2.0.0/16"]);
+        assert_eq!(
+            remedy,
+            [format!("ip xfrm policy update {}", policy(IpsecDirection::Out))]
+        );
+    }
+
+    #[test]
+    fn a_narrower_policy_before_the_right_one_is_taken_away() {
+        for (blocks, what) in [
+            (true, "a policy drops them"),
+            (false, "a policy lets them by unwrapped"),
+        ] {
+            let (seen, remedy) = told(|ipsec| {
+                ipsec.policies.push(IpsecPolicy {
+                    from: "10.2.3.0/24".parse().unwrap(),
+                    priority: 5,
+                    blocks,
+                    template: None,
+                    ..policy(IpsecDirection::Forward)
+                });
+            });
+            assert!(seen.len() == 1 && seen[0].starts_with(what), "{seen:?}");
+            assert_eq!(
+                remedy,
+                ["ip xfrm policy delete src 10.2.3.0/24 dst 10.1.0.0/16 dir fwd"]
+            );
+        }
+    }
+
+    #[test]
+    fn a_template_of_another_gateway_is_replaced() {
+        let (seen, remedy) = told(|ipsec| {
+            let template = ipsec.policies[2].template.as_mut().unwrap();
+            template.from = [192, 0, 2, 9].into();
+        });
+        assert!(seen[0].starts_with("a policy names another gateway"), "{seen:?}");
+        assert_eq!(
+            remedy,
+            [
+                "ip xfrm policy delete src 10.2.0.0/16 dst 10.1.0.0/16 dir fwd".to_owned(),
+                format!("ip xfrm policy update {}", policy(IpsecDirection::Forward))
+            ]
+        );
+    }
+
+    /// A key can't be read off: the gateway makes states anew.
+    #[test]
+    fn a_missing_state_and_a_closed_socket_are_the_gateways_to_mend() {
+        let (seen, remedy) = told(|ipsec| ipsec.states.truncate(1));
+        assert!(
+            seen.iter()
+                .all(|text| text.starts_with("no state for the policy")),
+            "{seen:?}"
+        );
+        assert_eq!((seen.len(), remedy.len()), (2, 0));
+        let findings = found(Some(healthy()), &[]);
+        assert!(
+            findings[0].seen[0].starts_with("no socket on UDP 4500"),
+            "{findings:#?}"
+        );
+        assert_eq!(findings[0].on_a_cluster, [RESTART_GATEWAY]);
+    }
+}
