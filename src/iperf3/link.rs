@@ -161,6 +161,8 @@ pub enum ConnectError {
     Option {
         /// The peer.
         address: SocketAddr,
+        /// iperf3's code for it.
+        code: ErrorCode,
         /// The option and its value.
         option: String,
         /// What the system said.
@@ -205,8 +207,9 @@ impl SocketOptions {
     /// Sets them on a socket that is not connected yet.
     pub(super) fn set(&self, socket: &Socket, address: SocketAddr, tcp: bool) -> Result<(), ConnectError> {
         let refused = |option: String| {
-            move |source| ConnectError::Option {
+            move |source: io::Error| ConnectError::Option {
                 address,
+                code: ErrorCode::with_source(143, &source),
                 option,
                 source,
             }
@@ -258,6 +261,7 @@ impl SocketOptions {
         };
         leased.map_err(|source| ConnectError::Option {
             address,
+            code: ErrorCode::with_source(127, &source),
             option: format!("IPV6_FLOWLABEL {label:#x}"),
             source,
         })
@@ -278,6 +282,7 @@ impl SocketOptions {
             .set_tcp_user_timeout(Some(timeout))
             .map_err(|source| ConnectError::Option {
                 address,
+                code: ErrorCode::with_source(148, &source),
                 option: format!("TCP_USER_TIMEOUT {} ms", timeout.as_millis()),
                 source,
             })
@@ -303,6 +308,7 @@ impl SocketOptions {
             .set_tcp_keepalive(&keepalive)
             .map_err(|source| ConnectError::Option {
                 address,
+                code: ErrorCode::with_source(155, &source),
                 option: "SO_KEEPALIVE".to_owned(),
                 source,
             })

@@ -38,8 +38,8 @@ fn connect(number: i32, error: &ConnectError) -> String {
         .to_string(),
         ConnectError::Window { .. } => format!("{}: {error}", code(ErrorCode::BUFFER_NOT_GIVEN)),
         ConnectError::NoTransport("SCTP", _) => format!("{}: {error}", code(ErrorCode::NO_SCTP)),
-        // Stock says no more than this, also where the server has an IPv4 address.
-        ConnectError::Option { option, .. } if option.starts_with("IPV6_FLOWLABEL") => code(127),
+        // Of a flow label stock says no more either, also where the server has an IPv4 address.
+        ConnectError::Option { code, .. } => code.to_string(),
         other => chain(other),
     }
 }

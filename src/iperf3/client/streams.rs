@@ -108,6 +108,7 @@ impl Run<'_> {
         let address = self.options.address;
         let refused = |refused: link::Refused| ConnectError::Option {
             address,
+            code: refused.code,
             option: refused.option,
             source: refused.source,
         };

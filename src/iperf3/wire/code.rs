@@ -248,7 +248,7 @@ impl ErrorCode {
             140 => ("unable to set socket pacing", true),
             141 => ("socket buffer size not set correctly", false),
             142 => ("test authorization failed", false),
-            143 => ("unable to bind to the device", false),
+            143 => ("unable to bind to the device", true),
             144 => ("idle timeout for receiving data", false),
             145 => ("unable to set IP Do-Not-Fragment flag", false),
             147 => (
