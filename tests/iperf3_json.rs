@@ -77,8 +77,19 @@ fn json_has_the_keys_of_stock_in_every_mode() {
     }
     let compare = |mode: &'static [&'static str]| {
         let run = |who: Who, at: Who| {
-            let server = Server::start(at, &["-1", "-J"]);
-            let output = client(who, server.port, &[mode, &["-J"]].concat());
+            let tried = || {
+                let server = Server::start(at, &["-1", "-J"]);
+                let output = client(who, server.port, &[mode, &["-J"]].concat());
+                (server, output)
+            };
+            let (mut server, mut output) = tried();
+            // On a busy machine stock now and then refuses itself a stream of UDP, and its server of one test is gone.
+            for _ in 0..3 {
+                if who == Who::Ours || at == Who::Ours || !text(&output.stdout).contains("refused") {
+                    break;
+                }
+                (server, output) = tried();
+            }
             assert!(output.status.success(), "{mode:?}: {}", text(&output.stdout));
             let document = json(&output);
             // A client of 3.12 ends with 0 also where it failed.
