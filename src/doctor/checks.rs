@@ -53,32 +53,24 @@ pub fn diagnose(case: &Examination) -> Diagnosis {
     }
 }
 
+/// What a note says of a node of which not all could be read.
+const UNREAD: &str = "something could not be read";
+
+/// A note that faults may be missed.
+fn not_seen(place: &str, what: &str, seen: impl Into<String>) -> Finding {
+    Finding::new("not-seen", Severity::Note, place, what)
+        .seen(seen)
+        .why("a fault that shows there only is not found")
+}
+
 /// What could not be looked at.
 fn notes(case: &Examination, findings: &mut Vec<Finding>) {
     for text in &case.unseen {
-        findings.push(
-            Finding::new(
-                "not-seen",
-                Severity::Note,
-                "all",
-                "something could not be looked at",
-            )
-            .seen(text.clone())
-            .why("a fault that shows there only is not found"),
-        );
+        findings.push(not_seen("all", "something could not be looked at", text.clone()));
     }
     for view in case.nodes() {
         for text in &view.seen.unseen {
-            findings.push(
-                Finding::new(
-                    "not-seen",
-                    Severity::Note,
-                    &view.node.name,
-                    "something could not be read",
-                )
-                .seen(text.clone())
-                .why("a fault that shows there only is not found"),
-            );
+            findings.push(not_seen(&view.node.name, UNREAD, text.clone()));
         }
     }
 }

@@ -1,18 +1,16 @@
 //! The kernel's IPsec policies and states of the calling thread's network namespace (linux/xfrm.h; `ip xfrm`). Takes
 //! CAP_NET_ADMIN there. Keys are not kept.
 
-use super::network::{NetworkError, failed};
+use super::network::{NetworkError, failed, holder_among, refusal};
 use crate::evidence::{
     DeviceRole, DeviceSeen, IpsecDirection, IpsecPolicy, IpsecSeen, IpsecState, IpsecTemplate, KERNEL_IPSEC,
     RouteQuery, RouteSeen,
 };
 use crate::units::Cidr4;
 use nlink::netlink::message::{NLM_F_DUMP, NLM_F_REQUEST};
-use nlink::netlink::messages::AddressMessage;
 use nlink::netlink::xfrm::{IpsecProtocol, SecurityAssociation, XfrmMode};
 use nlink::netlink::{AttrIter, Connection, MessageBuilder, MessageIter, Route, Xfrm};
 use std::fs;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// XFRM_MSG_GETPOLICY.
@@ -64,10 +62,7 @@ pub(super) async fn device(
 ) -> Result<Option<DeviceSeen>, NetworkError> {
     let ipsec = read().await?;
     let addresses = route.get_addresses().await.map_err(failed("addresses"))?;
-    let holder = |address: Ipv4Addr| {
-        let is_it = |held: &&AddressMessage| held.local().or(held.address()) == Some(&IpAddr::V4(address));
-        addresses.iter().find(is_it).map(AddressMessage::ifindex)
-    };
+    let holder = |address: Ipv4Addr| holder_among(&addresses, address.into());
     let mut seen = DeviceSeen {
         device: KERNEL_IPSEC.to_owned(),
         role,
@@ -174,9 +169,7 @@ async fn dump_policies(connection: &Connection<Xfrm>) -> nlink::Result<Vec<Ipsec
                 continue;
             }
             if header.is_error() {
-                // struct nlmsgerr begins with the negative error number.
-                let errno = payload.first_chunk().copied().map_or(0, i32::from_ne_bytes);
-                return Err(io::Error::from_raw_os_error(errno.saturating_neg()).into());
+                return Err(refusal(payload).into());
             }
             if header.is_done() {
                 return Ok(policies);

@@ -203,10 +203,21 @@ pub fn device_of(address: IpAddr) -> Result<Option<String>, NetworkError> {
 /// The index of the device that has `address`.
 async fn holder(route: &Connection<Route>, address: IpAddr) -> Result<Option<u32>, NetworkError> {
     let addresses = route.get_addresses().await.map_err(failed("addresses"))?;
-    Ok(addresses
+    Ok(holder_among(&addresses, address))
+}
+
+/// The index of the device that has `address`, by the addresses that were read.
+pub(super) fn holder_among(addresses: &[AddressMessage], address: IpAddr) -> Option<u32> {
+    addresses
         .iter()
         .find(|held| held.local().or(held.address()) == Some(&address))
-        .map(AddressMessage::ifindex))
+        .map(AddressMessage::ifindex)
+}
+
+/// What the kernel refuses a request with: `struct nlmsgerr` begins with the negative error number.
+pub(super) fn refusal(payload: &[u8]) -> io::Error {
+    let errno = payload.first_chunk().copied().map_or(0, i32::from_ne_bytes);
+    io::Error::from_raw_os_error(errno.saturating_neg())
 }
 
 /// The device by which packets of `source` come in: the one that it is reached by; `None` where this node has it.
@@ -347,9 +358,7 @@ async fn ask(
                 continue;
             }
             if header.is_error() {
-                // struct nlmsgerr begins with the negative error number.
-                let errno = payload.first_chunk().copied().map_or(0, i32::from_ne_bytes);
-                return Ok(Err(io::Error::from_raw_os_error(errno.saturating_neg())));
+                return Ok(Err(refusal(payload)));
             }
             return Ok(Ok(route.parse_response(&answer)?));
         }

@@ -312,7 +312,7 @@ pub(super) fn write(view: &View) -> String {
     out
 }
 
-/// What the nodes' CPUs did, and which reverse path filters their devices have.
+/// What the nodes' CPUs did.
 fn nodes(out: &mut String, view: &View) {
     if !view.nodes.is_empty() {
         out.push_str("\n## CPUs of the nodes\n\nCores' worth of work, means over the trials.\n\n");

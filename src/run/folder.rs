@@ -23,10 +23,10 @@ const RESERVE_BYTES: u64 = 4 << 20;
 const LINES_FOR_A_THREAD: usize = 500;
 
 /// What to do once the disk is full.
-fn after_full(folder: &Path, saved: usize) -> String {
-    if !folder.join(MANIFEST).exists() {
+fn after_full(folder: &Path, saved: Option<usize>) -> String {
+    let Some(saved) = saved else {
         return "nothing is saved yet; free some space, then run again".to_owned();
-    }
+    };
     format!(
         "{saved} trials are saved; free some space, then go on with `encapbench run --resume {}`",
         folder.display()
@@ -53,8 +53,8 @@ pub enum FolderError {
         path: PathBuf,
         /// The run folder.
         folder: PathBuf,
-        /// Trials that are in the log.
-        saved: usize,
+        /// Trials that are in the log; `None`: there is not even a manifest to go on with.
+        saved: Option<usize>,
     },
     /// The folder has a run already.
     #[error("{} has a run already: choose another --out, or go on with --resume", .0.display())]
@@ -311,11 +311,15 @@ impl Folder {
                 let _ = self.log.set_len(before);
             }
         }
-        Err(FolderError::NoSpace {
+        Err(self.no_space(path))
+    }
+
+    fn no_space(&self, path: PathBuf) -> FolderError {
+        FolderError::NoSpace {
             path,
             folder: self.path.clone(),
-            saved: self.saved,
-        })
+            saved: self.path.join(MANIFEST).exists().then_some(self.saved),
+        }
     }
 
     /// Writes a file of the folder whole: a reader sees the old or the new one, never half of it.
@@ -330,11 +334,7 @@ impl Folder {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
                 ) =>
             {
-                FolderError::NoSpace {
-                    path,
-                    folder: self.path.clone(),
-                    saved: self.saved,
-                }
+                self.no_space(path)
             }
             other => other,
         })

@@ -15,6 +15,7 @@ use crate::{
         output::{text, view::Side},
         wire::{Cookie, ErrorCode, Parameters, Transport, client::Failure},
     },
+    report::plain,
     scenario::{Technique, TechniqueSet},
     sys::stop::Stop,
     traffic::{disk_file::DiskFile, stream::Role},
@@ -188,23 +189,14 @@ fn finish(printer: &mut Printer<'_>, story: Option<&Story>, outcome: &TestOutcom
     }
 }
 
-/// A peer's text, line by line without what a terminal would obey.
-fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            c if c.is_control() => '\u{fffd}',
-            c => c,
-        })
-        .collect()
-}
-
 /// What comes after the summary of a whole test.
 fn done(printer: &mut Printer<'_>, outcome: &TestOutcome) {
     if let Some(peer) = &outcome.peer {
         if printer.form() == Form::Text {
             if let Some(output) = &peer.server_output_text {
-                printer.lines(&[format!("\nServer output:\n{}", harmless(output))]);
+                // Of a peer: a terminal shows it and does not obey it.
+                let output: Vec<String> = output.split('\n').map(plain).collect();
+                printer.lines(&[format!("\nServer output:\n{}", output.join("\n"))]);
             }
             if let Some(output) = &peer.server_output_json {
                 let output = crate::iperf3::output::pretty::pretty(output);

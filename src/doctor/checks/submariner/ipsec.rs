@@ -2,6 +2,7 @@
 //! clusters' ranges, whatever their route, and states hold the keys (ip-xfrm(8)).
 
 use super::{RESTART_GATEWAY, fib};
+use crate::doctor::checks::{UNREAD, not_seen};
 use crate::doctor::examination::{Examination, NodeView};
 use crate::doctor::finding::{Finding, Severity};
 use crate::evidence::{IpsecDirection, IpsecPolicy, IpsecSeen, IpsecState, IpsecTemplate, SubmarinerSetup};
@@ -26,16 +27,11 @@ pub(super) fn check(
     findings: &mut Vec<Finding>,
 ) {
     let Some(ipsec) = &view.seen.ipsec else {
-        findings.push(
-            Finding::new(
-                "not-seen",
-                Severity::Note,
-                &view.node.name,
-                "something could not be read",
-            )
-            .seen("IPsec's policies and states (ip xfrm), of which the cable is made")
-            .why("a fault that shows there only is not found"),
-        );
+        findings.push(not_seen(
+            &view.node.name,
+            UNREAD,
+            "IPsec's policies and states (ip xfrm), of which the cable is made",
+        ));
         return;
     };
     let mut faults = Faults::default();

@@ -211,6 +211,15 @@ async fn a_server_may_say_in_its_header_only_how_long_to_wait() {
     );
 }
 
+/// How often nodes are asked for where the answer is always this one.
+async fn asked_for_nodes(answer: Answer) -> usize {
+    let fake = fake();
+    fake.fail(Method::GET, "/nodes", 100, answer);
+    read(&fake.cluster(), &[], false).await.unwrap_err();
+    let state = fake.0.lock().unwrap();
+    state.log.iter().filter(|line| line.contains("/nodes")).count()
+}
+
 /// A server that is never reached is given up after as many attempts as there are to be, and not one more.
 #[tokio::test]
 async fn attempts_are_bounded() {
@@ -220,36 +229,14 @@ async fn attempts_are_bounded() {
         Answer::Status(429, "no"),
         Answer::Status(409, "no"),
     ] {
-        let fake = fake();
-        fake.fail(Method::GET, "/nodes", 100, answer);
-        read(&fake.cluster(), &[], false).await.unwrap_err();
-        let asked = fake
-            .0
-            .lock()
-            .unwrap()
-            .log
-            .iter()
-            .filter(|line| line.contains("/nodes"))
-            .count();
-        assert_eq!(asked, 4);
+        assert_eq!(asked_for_nodes(answer).await, 4);
     }
     for answer in [
         Answer::Status(403, "no"),
         Answer::Status(410, "gone"),
         Answer::Status(422, "what"),
     ] {
-        let fake = fake();
-        fake.fail(Method::GET, "/nodes", 100, answer);
-        read(&fake.cluster(), &[], false).await.unwrap_err();
-        let asked = fake
-            .0
-            .lock()
-            .unwrap()
-            .log
-            .iter()
-            .filter(|line| line.contains("/nodes"))
-            .count();
-        assert_eq!(asked, 1, "to ask again is no use");
+        assert_eq!(asked_for_nodes(answer).await, 1, "to ask again is no use");
     }
 }
 

@@ -2,6 +2,18 @@
 
 use super::{super::objects::MODE_SET, *};
 
+/// Changes the pool `default` to Always.
+async fn change(fake: &Fake) -> Result<(), FabricError> {
+    pools::change(
+        &fake.cluster(),
+        CalicoApi::Crd,
+        "default",
+        VxlanMode::Always,
+        &mark(),
+    )
+    .await
+}
+
 #[tokio::test]
 async fn a_pool_stays_while_a_stranger_has_an_address_of_it() {
     let fake = fake();
@@ -89,15 +101,7 @@ async fn a_conflict_is_met_by_reading_anew() {
             2,
             Answer::Status(409, "the object has been modified"),
         );
-        pools::change(
-            &fake.cluster(),
-            CalicoApi::Crd,
-            "default",
-            VxlanMode::Always,
-            &mark(),
-        )
-        .await
-        .unwrap();
+        change(&fake).await.unwrap();
         let now = fake.get(&format!("{POOLS}/default")).unwrap();
         assert_eq!(now["spec"]["vxlanMode"], "Always");
         assert_eq!(now["metadata"]["annotations"][MODE_BEFORE], "CrossSubnet");
@@ -147,15 +151,9 @@ async fn a_lost_answer_changes_nothing_twice() {
         let fake = fake();
         fake.pass(Method::PATCH, "/ippools/default", lost);
         fake.fail(Method::PATCH, "/ippools/default", 1, Answer::DoneThenHangUp);
-        pools::change(
-            &fake.cluster(),
-            CalicoApi::Crd,
-            "default",
-            VxlanMode::Always,
-            &mark(),
-        )
-        .await
-        .unwrap_or_else(|error| panic!("the answer to patch {lost} is lost: {error}"));
+        change(&fake)
+            .await
+            .unwrap_or_else(|error| panic!("the answer to patch {lost} is lost: {error}"));
         let now = fake.get(&format!("{POOLS}/default")).unwrap();
         let notes = &now["metadata"]["annotations"];
         assert_eq!(
