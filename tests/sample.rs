@@ -34,7 +34,7 @@ fn samples() -> Vec<String> {
 #[test]
 fn their_reports_are_made_again_byte_for_byte() {
     let samples = samples();
-    for sample in ["results/sample", "results/submariner"] {
+    for sample in ["results/kubernetes", "results/sample", "results/submariner"] {
         assert!(
             samples.iter().any(|known| known == sample),
             "{sample} is not there"
